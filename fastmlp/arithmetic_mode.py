@@ -1,0 +1,57 @@
+"""Which arithmetic the operations use: `portable` (default) or `numpy`."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+ARITHMETICS = ("portable", "numpy")
+
+
+def _checked(name: str, origin: str) -> str:
+    if name not in ARITHMETICS:
+        raise ValueError(
+            f"{origin}: expected 'portable' or 'numpy', got {name!r}; "
+            "choose 'portable' for the same bits on every machine, 'numpy' for NumPy's own bits"
+        )
+    return name
+
+
+_process_wide = _checked(os.environ.get("FASTMLP_ARITHMETIC", "portable"), "FASTMLP_ARITHMETIC")
+_in_context: ContextVar[str | None] = ContextVar("fastmlp_arithmetic", default=None)
+
+
+def get_arithmetic() -> str:
+    """Return the arithmetic in force here: 'portable' or 'numpy'."""
+    return _in_context.get() or _process_wide
+
+
+def set_arithmetic(name: str) -> None:
+    """Choose the arithmetic of the whole process: 'portable' or 'numpy'.
+
+    An enclosing `with fastmlp.arithmetic(...)` block keeps its own choice until it ends.
+    Raises ValueError for another name.
+    """
+    global _process_wide
+    _process_wide = _checked(name, "set_arithmetic")
+
+
+@contextmanager
+def arithmetic(name: str) -> Iterator[None]:
+    """Use the arithmetic `name` inside the block, in this thread and its contexts only.
+
+    >>> with fastmlp.arithmetic("numpy"):
+    ...     y = fastmlp.Matmul().forward(x, W)  # the bits of np.matmul(x, W)
+
+    Raises ValueError for another name.
+    """
+    token = _in_context.set(_checked(name, "arithmetic"))
+    try:
+        yield
+    finally:
+        _in_context.reset(token)
+
+
+def is_numpy() -> bool:
+    """Tell whether NumPy's own arithmetic is in force here."""
+    return (_in_context.get() or _process_wide) == "numpy"

@@ -1,0 +1,136 @@
+"""The one place that checks what a caller passes, and words the errors."""
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def shape_error(what: str, expected: str, got: object, mend: str) -> ValueError:
+    """Return the ValueError of a wrong shape or value: what, expected, got, mend."""
+    return ValueError(f"{what}: expected {expected}, got {got}; {mend}")
+
+
+def dtype_error(what: str, expected: str, got: object, mend: str) -> TypeError:
+    """Return the TypeError of a wrong dtype: what, expected, got, mend."""
+    return TypeError(f"{what}: expected {expected}, got {got}; {mend}")
+
+
+def real_arrays(**named: object) -> tuple[Array, ...]:
+    """Return the arguments as arrays of the one dtype NumPy promotes them to.
+
+    float32 and float64 pass; integers, booleans and float16 pass beside one of these, when NumPy's
+    promotion gives float32 or float64. Everything else is a TypeError.
+    """
+    arrays = [np.asarray(value) for value in named.values()]
+    for name, array in zip(named, arrays, strict=True):
+        if array.dtype.kind not in "fiub":
+            raise dtype_error(
+                name, "an array of float32 or float64", array.dtype, _numeric_mend(name, array)
+            )
+    first = arrays[0].dtype
+    if first in _FLOATS and all(array.dtype is first for array in arrays):
+        return tuple(arrays)
+    common = np.result_type(*arrays)
+    if common not in _FLOATS:
+        got = ", ".join(str(array.dtype) for array in arrays)
+        name = next(iter(named))
+        raise dtype_error(
+            ", ".join(named), "float32 or float64", got, f"convert with {name}.astype(np.float32)"
+        )
+    native = common.newbyteorder("=")
+    return tuple(array.astype(native, copy=False) for array in arrays)
+
+
+def _numeric_mend(name: str, array: Array) -> str:
+    if array.dtype.kind == "c":
+        return f"pass the real part, {name}.real"
+    return f"convert with np.asarray({name}, dtype=np.float32)"
+
+
+def matrix(name: str, array: Array) -> Array:
+    """Return `array` if it has two axes, else raise ValueError."""
+    if array.ndim != 2:
+        raise shape_error(
+            name,
+            "a matrix (2 axes)",
+            f"shape {array.shape}",
+            f"reshape it, a single row with {name}.reshape(1, -1)",
+        )
+    return array
+
+
+def rows_of_classes(name: str, array: Array) -> Array:
+    """Return `array` if it is a matrix (N, classes) with at least one class, else raise ValueError."""
+    matrix(name, array)
+    if array.shape[1] == 0:
+        raise shape_error(
+            name, "at least one class", f"shape {array.shape}", "pass one column for each class"
+        )
+    return array
+
+
+def like(name: str, array: Array, other_name: str, shape: tuple[int, ...]) -> Array:
+    """Return `array` if its shape is `shape`, that of `other_name`, else raise ValueError."""
+    if array.shape != shape:
+        raise shape_error(
+            name,
+            f"shape {shape}, that of {other_name}",
+            f"shape {array.shape}",
+            f"pass {name} for the same samples as {other_name}",
+        )
+    return array
+
+
+def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: Array) -> Array:
+    """Return `out` if a result of `shape` and `dtype` can be written to it, else raise.
+
+    It must be a writable array of exactly this shape and dtype that shares no memory with the
+    inputs and visits no element twice.
+    """
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}; pass np.empty")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise dtype_error("out", str(dtype), out.dtype, f"allocate it with dtype=np.{dtype}")
+    if out.shape != shape:
+        raise shape_error("out", f"shape {shape}", f"shape {out.shape}", f"use np.empty({shape})")
+    if not out.flags.writeable:
+        raise ValueError("out: expected a writable array, got a read-only one; pass out.copy()")
+    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+        raise ValueError(
+            "out: expected one place in memory for each element, got a broadcast array (stride 0); "
+            "pass out.copy()"
+        )
+    for name, array in inputs.items():
+        if np.may_share_memory(out, array) and np.shares_memory(out, array):
+            raise ValueError(
+                f"out: expected memory of its own, got an array that overlaps {name}; pass "
+                f"out=np.empty({shape}, np.{dtype})"
+            )
+    return out
+
+
+def remembered(mem: dict[str, Any], key: str, operation: str) -> Any:
+    """Return what the last forward left under `key`, or raise RuntimeError if there was none."""
+    if key not in mem:
+        raise RuntimeError(
+            f"{operation}.backward: expected a forward before it, got none; call forward first"
+        )
+    return mem[key]
+
+
+def product_shapes(x: Array, W: Array) -> tuple[int, int]:
+    """Return the shape of x @ W if they are matrices that fit, else raise ValueError."""
+    matrix("x", x)
+    matrix("W", W)
+    if x.shape[1] != W.shape[0]:
+        raise shape_error(
+            "x @ W",
+            f"as many columns in x as W {W.shape} has rows, {W.shape[0]}",
+            f"x of shape {x.shape}",
+            "transpose or slice one of them",
+        )
+    return x.shape[0], W.shape[1]

@@ -1,0 +1,55 @@
+"""LogSoftmax, compiled."""
+
+from typing import Any
+
+import numpy as np
+from fastmlp_kernels import log_softmax as kernels
+
+from . import notebook
+from .arithmetic_mode import is_numpy
+from .checks import Array, like, real_arrays, remembered, rows_of_classes
+from .threads import threads_for
+
+_FORWARD_WORK = 16  # multiply-adds that an element's exp, sum and division cost
+
+
+class LogSoftmax:
+    """log(softmax(x)) of each row of x (N, classes), stable for any finite x.
+
+    `mem` holds `out` (the log-probabilities) and `p` (the probabilities) of the last forward.
+    """
+
+    def __init__(self) -> None:
+        self.mem: dict[str, Any] = {}
+
+    def forward(self, x: Array) -> Array:
+        """Return the log-probabilities, of x's shape and dtype (float32 or float64).
+
+        m = max(x); z = x - m; e = exp(z); r = rowsum(e); logp = z - log(r); p = e / r. A NaN or
+        +inf in a row makes the whole row NaN, and so does a row of -inf alone. Raises TypeError
+        for another dtype, ValueError if x is not a matrix or has no column.
+        """
+        (x,) = real_arrays(x=x)
+        rows_of_classes("x", x)
+        if is_numpy():
+            logp, p = notebook.log_softmax(x)
+        else:
+            logp, p = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+            threads = threads_for(x.size * _FORWARD_WORK)
+            kernels.forward[x.dtype](np.ascontiguousarray(x), logp, p, threads)
+        self.mem = {"out": logp, "p": p}
+        return logp
+
+    def backward(self, grad_y: Array) -> Array:
+        """Return grad_x = grad_y - p * rowsum(grad_y) for the p of the last forward.
+
+        Raises ValueError if grad_y has another shape than x, RuntimeError without a forward.
+        """
+        p, grad_y = real_arrays(p=remembered(self.mem, "p", "LogSoftmax"), grad_y=grad_y)
+        like("grad_y", grad_y, "x", p.shape)
+        if is_numpy():
+            return notebook.log_softmax_backward(p, grad_y)
+        grad_x = np.empty(p.shape, p.dtype)
+        p, grad_y = np.ascontiguousarray(p), np.ascontiguousarray(grad_y)
+        kernels.backward[p.dtype](p, grad_y, grad_x, threads_for(p.size))
+        return grad_x

@@ -1,0 +1,141 @@
+"""The updates of the parameters: sgd, momentum and Adam, each for a whole list in one call.
+
+Every operation is elementwise and rounded once, so both arithmetics, portable and numpy, have the
+same bits and the same kernel. Constants are rounded once to the dtype of each parameter.
+"""
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from fastmlp_kernels import update as kernels
+from fastmlp_kernels.jit import Kernel
+
+from .checks import Array
+from .threads import threads_for
+from .update_checks import (
+    FLOATS,
+    decay_rate,
+    real_number,
+    refuse_overlap,
+    step_number,
+    updatable,
+)
+
+# An element takes about as long as eight multiply-adds: 0.13 ns on one core of an EPYC 9005.
+WORK_PER_ELEMENT = 8
+
+_powers: dict[float, tuple[int, float]] = {}
+
+
+def sgd(params: Sequence[Array], grads: Sequence[Array], learning_rate: float) -> None:
+    """Update every p of `params` in place: p = p - learning_rate * g.
+
+    params: arrays of any shapes, float32 or float64, writable. grads: an array for each, of its
+    shape and dtype; float32 beside a float64 parameter is promoted.
+
+    Raises TypeError for a single array instead of a list and for other dtypes; ValueError for
+    shapes or counts that differ, for read-only arrays, and where a parameter shares memory with
+    another array. Nothing is written then.
+    """
+    rate = real_number("learning_rate", learning_rate)
+    _update(kernels.sgd, (rate,), *updatable(params, grads))
+
+
+def momentum(
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    velocities: Sequence[Array],
+    learning_rate: float,
+    momentum: float,
+) -> None:
+    """Update every p and v in place: v = momentum * v + g; p = p - learning_rate * v.
+
+    velocities: an array for each parameter, of its shape and dtype, at first zeros. The rest and
+    the errors are those of `sgd`. This is the momentum of PyTorch's SGD (dampening 0, no Nesterov).
+    """
+    rate = real_number("learning_rate", learning_rate)
+    constants = (rate, real_number("momentum", momentum))
+    _update(kernels.momentum, constants, *updatable(params, grads, velocities=velocities))
+
+
+def adam(
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    m: Sequence[Array],
+    v: Sequence[Array],
+    step: int,
+    learning_rate: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> None:
+    """Update every p, m and v in place by Adam (Kingma & Ba, 2015), as PyTorch writes it.
+
+    m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * (g * g);
+    p = p - (s * m) / (sqrt(v) / c + epsilon), with s = learning_rate / (1 - beta1^step) and
+    c = sqrt(1 - beta2^step) computed in float64.
+
+    m, v: an array for each parameter, of its shape and dtype, at first zeros. step: 1 for the first
+    update, then 2, and so on. The rest and the errors are those of `sgd`, and ValueError for a step
+    below 1 or a beta outside 0 <= beta < 1.
+    """
+    step = step_number(step)
+    rate = real_number("learning_rate", learning_rate)
+    beta1, beta2 = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
+    s = rate / (1 - _power(beta1, step))
+    c = sqrt(1 - _power(beta2, step))
+    constants = (beta1, 1 - beta1, beta2, 1 - beta2, s, c, real_number("epsilon", epsilon))
+    _update(kernels.adam, constants, *updatable(params, grads, m=m, v=v))
+
+
+def _power(base: float, exponent: int) -> float:
+    """base^exponent (0 <= base < 1) by repeated multiplication, going on from the last call's."""
+    done, power = _powers.get(base, (0, 1.0))
+    if done > exponent:
+        done, power = 0, 1.0
+    for _ in range(exponent - done):
+        smaller = power * base
+        if smaller == power:  # 0 or a subnormal that rounds to itself: it stays
+            break
+        power = smaller
+    _powers[base] = exponent, power
+    return power
+
+
+def _update(kernel: Kernel, constants: tuple[float, ...], *lists: list[Array]) -> None:
+    """Run `kernel` on the rows of `lists` (params, grads, states), in one call for each dtype."""
+    rows = list(zip(*lists, strict=True))
+    table = np.empty((len(rows), 1 + kernels.MOST_ARRAYS), np.int64)
+    copies: list[tuple[Array, Array]] = []
+    calls, filled = [], 0
+    for dtype in FLOATS:
+        first, size = filled, 0
+        place = kernels.place[dtype]
+        for row in rows:
+            if row[0].dtype == dtype:
+                flat = [
+                    (a if a.flags.carray and a.dtype == dtype else _packed(a, dtype, copies)).reshape(-1)
+                    for a in row
+                ]
+                unused = flat[:1] * (kernels.MOST_ARRAYS - len(flat))
+                place(table, filled, *flat, *unused)
+                filled, size = filled + 1, size + flat[0].size
+        if size:
+            calls.append((kernel[dtype], table[first:filled], flat[0], size * WORK_PER_ELEMENT))
+    if copies or not kernels.disjoint[table.dtype](table, len(lists)):
+        refuse_overlap(*lists)
+    for compiled, part, like, work in calls:
+        compiled(part, constants, like, threads_for(work))
+    for array, copy in copies:
+        array[...] = copy
+
+
+def _packed(array: Array, dtype: np.dtype[Any], copies: list[tuple[Array, Array]]) -> Array:
+    """Return `array` if a kernel can read it, else a copy, noted in `copies`."""
+    if array.flags.c_contiguous and array.flags.aligned and array.dtype == dtype:
+        return array
+    copy = np.array(array, dtype, order="C")
+    copies.append((array, copy))
+    return copy

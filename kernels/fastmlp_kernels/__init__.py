@@ -1,0 +1,1 @@
+"""The compiled kernels of fastmlp: functions on arrays that know no classes."""

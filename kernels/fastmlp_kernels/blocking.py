@@ -1,0 +1,136 @@
+"""The choice of blocking: which tiles of the result a micro-kernel holds in registers, and which
+pieces of the operands stay in which cache. Only speed depends on it, never a bit.
+
+A tile is `rows` x `vectors` accumulators. A panel is a run of columns one tile wide. Where the last
+columns fill no more than a quarter (or half) of a vector, a panel ends in a packed tail instead: one
+accumulator holds those columns for `group` = 4 (or 2) rows. For 100 columns of float32 at 512 bits
+that takes 50 FMAs for 8 rows instead of 56.
+"""
+
+import platform
+
+from fastmlp_kernels.cpu import vector_bits
+from fastmlp_kernels.jit import jit
+
+LEAF = 256  # the arithmetic's own: one chain of the index k
+
+VECTOR_BITS = vector_bits()
+
+# AVX-512 and NEON have 32 vector registers, AVX 16. An accumulator each, one vector of B each, and
+# one or two for the broadcast element of A: most rows for 1, 2, 3, 4 vectors.
+if VECTOR_BITS == 512 or platform.machine().lower() in ("aarch64", "arm64"):
+    FULL_ROWS = (14, 12, 8, 6)
+else:
+    FULL_ROWS = (8, 6)
+MAX_VECTORS = len(FULL_ROWS)
+REST_ROWS = (4, 2, 1)
+
+# Masked loads and sub-vector broadcasts cost nothing with AVX-512 and much elsewhere.
+HAS_MASKS = VECTOR_BITS == 512
+TAIL_ROWS = {2: (12, 8, 6), 4: (12, 12, 8)} if HAS_MASKS else {}  # group: rows for 1, 2, 3 vectors
+
+# All tiles: (rows, vectors, group), where group 1 is no packed tail.
+TILES = [
+    (rows, vectors, 1)
+    for vectors, most in enumerate(FULL_ROWS, start=1)
+    for rows in (most, *REST_ROWS)
+] + [
+    (rows, vectors, group)
+    for group, choice in TAIL_ROWS.items()
+    for vectors, rows in enumerate(choice, start=1)
+]
+
+# A block of A's rows over one leaf: 64 rows of 1 KiB in float32 leave the level-2 cache room for
+# the leaf of B (256 KiB for 256 columns) and for the next block, which is being prefetched.
+BLOCK_ROWS = 64
+
+# Packing copies B once; reading it in place costs loads that cross cache lines and pages for each
+# row tile. From this many rows on the copy pays.
+PACK_ROWS = 192
+
+# From this many leaves on, and with k this much longer than the rows, threads share the index k.
+SPLIT_LEAVES = 16
+SPLIT_RATIO = 4
+
+# Tasks for each thread, so that a thread that is held up leaves work for the others.
+SUBTREES_PER_THREAD = 4
+
+
+@jit
+def lanes_of(itemsize):
+    """The elements of one vector; 1 where the software FMA is used."""
+    return max(1, VECTOR_BITS // 8 // itemsize)
+
+
+@jit
+def count_panels(columns, lanes):
+    """The number of panels for a result of so many columns."""
+    vectors = (columns + lanes - 1) // lanes
+    return (vectors + MAX_VECTORS - 1) // MAX_VECTORS
+
+
+@jit
+def set_panels(columns, lanes, panels):
+    """Fill panels[p] = (first column, columns, vectors, group), as even in width as can be."""
+    vectors = (columns + lanes - 1) // lanes
+    count = panels.shape[0]
+    first = 0
+    for p in range(count):
+        width = vectors * (p + 1) // count - vectors * p // count
+        rest = columns - first - (width - 1) * lanes
+        group = 1
+        if HAS_MASKS and width > 1 and rest <= lanes // 2:
+            group = 4 if rest <= lanes // 4 else 2
+        panels[p, 0] = first
+        panels[p, 1] = min(width * lanes, columns - first)
+        panels[p, 2] = width if group == 1 else width - 1
+        panels[p, 3] = group
+        first += width * lanes
+
+
+@jit
+def tile_shape(rows_left, vectors, group):
+    """The tile for the next rows of a panel: its rows, vectors and group.
+
+    Rows that are too few for a packed tail get one whole masked vector instead.
+    """
+    if group > 1:
+        full = _tail_rows(vectors, group)
+        if rows_left >= full:
+            return full, vectors, group
+        vectors += 1
+    full = FULL_ROWS[vectors - 1]
+    if rows_left >= full:
+        return full, vectors, 1
+    for rows in REST_ROWS:
+        if rows_left >= rows:
+            return rows, vectors, 1
+    return 1, vectors, 1
+
+
+@jit
+def _tail_rows(vectors, group):
+    if vectors == 1:
+        return 12
+    if vectors == 2:
+        return 12 if group == 4 else 8
+    return 8 if group == 4 else 6
+
+
+@jit
+def pays_to_pack(rows, columns, column_stride, lanes):
+    """Whether B is copied to panels: always where its rows can't be read as they are."""
+    if column_stride != 1 or not HAS_MASKS and columns % lanes != 0:
+        return True
+    return rows >= PACK_ROWS
+
+
+@jit
+def leaves_per_task(leaves, rows, num_threads):
+    """How many leaves a task runs over: all, or a power of two if threads share the index k."""
+    if num_threads == 1 or leaves < SPLIT_LEAVES or leaves * LEAF < SPLIT_RATIO * rows:
+        return leaves
+    each = 1
+    while each * 2 * SUBTREES_PER_THREAD * num_threads <= leaves:
+        each *= 2
+    return each

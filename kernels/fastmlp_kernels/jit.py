@@ -1,0 +1,121 @@
+"""The jit decorators of every kernel, the flags they compile with, and where compiled code is kept.
+
+`jit` is for functions called by other kernels. `kernel` is for those called from Python: compiled
+on first use, once for each dtype, whatever the layout of the arrays (see `view` and `result`).
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numba.core import types
+from numba.core.ccallback import CFunc
+
+from fastmlp_kernels.cache import KernelCache, cache_folder
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Signature = tuple[types.Type, ...]
+
+# No fastmath and never `contract`: a fused or reordered operation changes bits.
+FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": False}
+ANNOUNCED_SECONDS = 1.0
+
+integer = types.int64
+flag = types.boolean
+
+_compiling_seconds = 0.0
+_announced = False
+
+
+def view(real: types.Type, axes: int) -> types.Type:
+    """The type of a read-only array of any strides; every array of the dtype converts to it."""
+    return types.Array(real, axes, "A", readonly=True)
+
+
+def packed(real: types.Type, axes: int) -> types.Type:
+    """The type of a read-only C-contiguous array."""
+    return types.Array(real, axes, "C", readonly=True)
+
+
+def result(real: types.Type, axes: int) -> types.Type:
+    """The type of a writable C-contiguous array."""
+    return types.Array(real, axes, "C")
+
+
+def writable(real: types.Type, axes: int) -> types.Type:
+    """The type of a writable array of any strides."""
+    return types.Array(real, axes, "A")
+
+
+def jit(function: Function) -> Function:
+    """Compile `function` for the kernels that call it: without the GIL, IEEE semantics."""
+    compiled: Function = numba.njit(**FLAGS)(function)
+    return compiled
+
+
+@jit
+def share(count, part, parts):
+    """The slice of `count` things that part number `part` of `parts` equal parts works on."""
+    return slice(count * part // parts, count * (part + 1) // parts)
+
+
+class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
+    """A compiled function for each dtype: `kernel[x.dtype](x, ...)`."""
+
+    def __init__(
+        self, function: Callable[..., Any], signature: Callable[[types.Type], Signature], parallel: bool
+    ) -> None:
+        super().__init__()
+        self.function = function
+        self.signature = signature
+        self.parallel = parallel
+        self.__doc__ = function.__doc__
+
+    def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
+        dispatcher = numba.njit(parallel=self.parallel, **FLAGS)(self.function)
+        dispatcher._cache = KernelCache(self.function)
+        with _compiling(self.function.__name__):
+            dispatcher.compile(self.signature(numba.from_dtype(dtype)))
+        dispatcher.disable_compile()
+        self[dtype] = dispatcher
+        return dispatcher
+
+
+def kernel(
+    signature: Callable[[types.Type], Signature], parallel: bool = False
+) -> Callable[[Callable[..., Any]], Kernel]:
+    """Make a `Kernel`; `signature(real)` gives its argument types for the scalar type `real`."""
+    return lambda function: Kernel(function, signature, parallel)
+
+
+def address_of(function: Callable[..., None], signature: Signature) -> int:
+    """Compile `function` as a C function that returns nothing; return its address."""
+    callback = CFunc(function, (signature, types.void), locals={}, options=dict(FLAGS))
+    callback._cache = KernelCache(function)
+    with _compiling(function.__name__):
+        callback.compile()
+    return int(callback.address)
+
+
+class _compiling:
+    """Say on stderr, once, that compiling has taken over a second."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        global _compiling_seconds, _announced
+        _compiling_seconds += time.perf_counter() - self.start
+        if _compiling_seconds > ANNOUNCED_SECONDS and not _announced:
+            _announced = True
+            print(
+                f"fastmlp: first use here: compiling kernels took {_compiling_seconds:.1f} s so far; "
+                f"they are kept in {cache_folder()}, so the next process starts without it",
+                file=sys.stderr,
+            )

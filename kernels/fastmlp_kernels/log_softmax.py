@@ -1,0 +1,128 @@
+"""LogSoftmax over the rows of x (N, classes), N >= 0, classes >= 1.
+
+m = max(x); z = x - m; e = exp(z); r = rowsum(e); logp = z - log(r); p = e / r.
+grad_x = grad_y - p * rowsum(grad_y).
+"""
+
+import numpy as np
+from numba import prange
+
+from fastmlp_kernels import lanes
+from fastmlp_kernels.elementary import exp, log
+from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
+from fastmlp_kernels.lanes import LANES
+from fastmlp_kernels.row_sum import row_max, row_sum
+
+MOST_ROWS = 64  # of a block
+BLOCK_SIZE = 8192  # elements that stay in the cache between the passes over a block
+
+
+@jit
+def rows_of_block(classes):
+    """How many rows go through the passes together: a multiple of 8, so exp has no remainder."""
+    return max(8, min(MOST_ROWS, BLOCK_SIZE // classes // 8 * 8))
+
+
+@jit
+def log_softmax(x, logp, p, scratch):
+    """Write logp and p, both of x's shape. scratch: (2, MOST_ROWS), its values don't matter."""
+    samples, classes = x.shape
+    flat_x, flat_logp, flat_p = x.reshape(-1), logp.reshape(-1), p.reshape(-1)
+    rows = rows_of_block(classes)
+    for start in range(0, samples, rows):
+        stop = min(start + rows, samples)
+        block = slice(start * classes, stop * classes)
+        z, e = flat_logp[block], flat_p[block]
+        r, log_r = scratch[0, : stop - start], scratch[1, : stop - start]
+        shift(flat_x[block], classes, z)
+        for i in range(z.size):
+            e[i] = exp(z[i])
+        row_sums(e, classes, r)
+        for i in range(r.size):
+            log_r[i] = log(r[i])
+        normalise(z, e, classes, log_r, r)
+
+
+@jit
+def shift(x, classes, z):
+    """z = x - max(x) for each row.
+
+    With a NaN in the row the maximum may be anything: the NaN reaches rowsum(e), so the whole row.
+    Nor does the sign of a maximum of zero matter: of x = +0 and -0, rowsum(e) is at least 2.
+    """
+    zero, rest = x.dtype.type(0), classes % LANES
+    for start in range(0, x.size, classes):
+        largest = lanes.splat(row_max(x, start, classes))
+        stop = start + classes - rest
+        for j in range(start, stop, LANES):
+            lanes.store(z, j, lanes.subtract(lanes.load(x, j), largest))
+        if rest:
+            part = lanes.load_part(x, stop, rest, zero)
+            lanes.store_part(z, stop, rest, lanes.subtract(part, largest))
+
+
+@jit
+def row_sums(x, classes, sums):
+    for row in range(sums.size):
+        sums[row] = row_sum(x, row * classes, classes)
+
+
+@jit
+def normalise(logp, p, classes, log_r, r):
+    """logp -= log(r) and p /= r for each row."""
+    zero, rest = p.dtype.type(0), classes % LANES
+    for row in range(r.size):
+        start = row * classes
+        stop = start + classes - rest
+        less, divisor = lanes.splat(log_r[row]), lanes.splat(r[row])
+        for j in range(start, stop, LANES):
+            lanes.store(logp, j, lanes.subtract(lanes.load(logp, j), less))
+            lanes.store(p, j, lanes.divide(lanes.load(p, j), divisor))
+        if rest:
+            z, e = lanes.load_part(logp, stop, rest, zero), lanes.load_part(p, stop, rest, zero)
+            lanes.store_part(logp, stop, rest, lanes.subtract(z, less))
+            lanes.store_part(p, stop, rest, lanes.divide(e, divisor))
+
+
+@jit
+def log_softmax_backward(p, grad_y, grad_x):
+    """Write grad_x; all three of shape (N, classes)."""
+    zero = p.dtype.type(0)
+    samples, classes = p.shape
+    flat_p, flat_grad_y, flat_grad_x = p.reshape(-1), grad_y.reshape(-1), grad_x.reshape(-1)
+    rest = classes % LANES
+    for row in range(samples):
+        start = row * classes
+        stop = start + classes - rest
+        total = lanes.splat(row_sum(flat_grad_y, start, classes))
+        for j in range(start, stop, LANES):
+            mixed = lanes.multiply(lanes.load(flat_p, j), total)
+            lanes.store(flat_grad_x, j, lanes.subtract(lanes.load(flat_grad_y, j), mixed))
+        if rest:
+            mixed = lanes.multiply(lanes.load_part(flat_p, stop, rest, zero), total)
+            part = lanes.load_part(flat_grad_y, stop, rest, zero)
+            lanes.store_part(flat_grad_x, stop, rest, lanes.subtract(part, mixed))
+
+
+@kernel(
+    lambda real: (packed(real, 2), result(real, 2), result(real, 2), integer), parallel=True
+)
+def forward(x, logp, p, num_threads):
+    if num_threads == 1:
+        log_softmax(x, logp, p, np.empty((2, MOST_ROWS), x.dtype))
+    else:
+        for part in prange(num_threads):
+            mine = share(x.shape[0], part, num_threads)
+            log_softmax(x[mine], logp[mine], p[mine], np.empty((2, MOST_ROWS), x.dtype))
+
+
+@kernel(
+    lambda real: (packed(real, 2), packed(real, 2), result(real, 2), integer), parallel=True
+)
+def backward(p, grad_y, grad_x, num_threads):
+    if num_threads == 1:
+        log_softmax_backward(p, grad_y, grad_x)
+    else:
+        for part in prange(num_threads):
+            mine = share(p.shape[0], part, num_threads)
+            log_softmax_backward(p[mine], grad_y[mine], grad_x[mine])

@@ -1,0 +1,101 @@
+"""Softmax over the rows of x (N, classes), N >= 0, classes >= 1.
+
+e = exp(x); y = e / (rowsum(e) + epsilon).
+t[j] = sum over i of g[i] * (y[i] * y[j]), leaves of 256 chains then the tree; grad_x = (-t) + g * y.
+"""
+
+import numpy as np
+from numba import prange
+
+from fastmlp_kernels import lanes
+from fastmlp_kernels.elementary import exp
+from fastmlp_kernels.fma import fma
+from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
+from fastmlp_kernels.lanes import LANES
+from fastmlp_kernels.row_sum import row_sum
+
+LEAF = 256
+
+
+@jit
+def softmax(x, epsilon, e, y):
+    """Write e and y, both of x's shape."""
+    flat_x, flat_e = x.reshape(-1), e.reshape(-1)
+    for i in range(flat_x.size):
+        flat_e[i] = exp(flat_x[i])
+    normalise(flat_e, x.shape[1], epsilon, y.reshape(-1))
+
+
+@jit
+def normalise(e, classes, epsilon, y):
+    """y = e / (rowsum(e) + epsilon)."""
+    zero, rest = e.dtype.type(0), classes % LANES
+    for start in range(0, e.size, classes):
+        divisor = lanes.splat(row_sum(e, start, classes) + epsilon)
+        stop = start + classes - rest
+        for j in range(start, stop, LANES):
+            lanes.store(y, j, lanes.divide(lanes.load(e, j), divisor))
+        if rest:
+            part = lanes.load_part(e, stop, rest, zero)
+            lanes.store_part(y, stop, rest, lanes.divide(part, divisor))
+
+
+@jit
+def softmax_backward(y, grad_y, grad_x):
+    """Write grad_x; all three of shape (N, classes)."""
+    samples, classes = y.shape
+    leaves = np.empty(((classes + LEAF - 1) // LEAF, classes), y.dtype)
+    for row in range(samples):
+        s, g, grad = y[row], grad_y[row], grad_x[row]
+        for leaf in range(leaves.shape[0]):
+            part = slice(leaf * LEAF, min((leaf + 1) * LEAF, classes))
+            chains(s[part], g[part], s, leaves[leaf])
+        join(leaves)
+        for j in range(s.size):
+            grad[j] = -leaves[0, j] + g[j] * s[j]
+
+
+@jit
+def chains(s_of_leaf, g_of_leaf, s, totals):
+    """totals[j] = the chain of g[i] * (s[i] * s[j]) over the i of one leaf."""
+    totals[:] = totals.dtype.type(0)
+    for i in range(s_of_leaf.size):
+        s_i, g_i = s_of_leaf[i], g_of_leaf[i]
+        for j in range(s.size):
+            totals[j] = fma(g_i, s_i * s[j], totals[j])
+
+
+@jit
+def join(leaves):
+    """leaves[0] = the tree of all leaves: neighbours first, then pairs of neighbours, ..."""
+    width = 1
+    while width < leaves.shape[0]:
+        for leaf in range(0, leaves.shape[0] - width, 2 * width):
+            low, high = leaves[leaf], leaves[leaf + width]
+            for j in range(low.size):
+                low[j] += high[j]
+        width *= 2
+
+
+@kernel(
+    lambda real: (packed(real, 2), real, result(real, 2), result(real, 2), integer), parallel=True
+)
+def forward(x, epsilon, e, y, num_threads):
+    if num_threads == 1:
+        softmax(x, epsilon, e, y)
+    else:
+        for part in prange(num_threads):
+            mine = share(x.shape[0], part, num_threads)
+            softmax(x[mine], epsilon, e[mine], y[mine])
+
+
+@kernel(
+    lambda real: (packed(real, 2), packed(real, 2), result(real, 2), integer), parallel=True
+)
+def backward(y, grad_y, grad_x, num_threads):
+    if num_threads == 1:
+        softmax_backward(y, grad_y, grad_x)
+    else:
+        for part in prange(num_threads):
+            mine = share(y.shape[0], part, num_threads)
+            softmax_backward(y[mine], grad_y[mine], grad_x[mine])

@@ -1,0 +1,65 @@
+"""What all tests share: equality of bits, and arrays with the values that break arithmetic."""
+
+import numpy as np
+
+
+def bits(array):
+    """The raw bits of `array`, every NaN written as one NaN."""
+    array = np.ascontiguousarray(array)
+    raw = array.view(np.dtype(f"u{array.itemsize}")).copy()
+    if array.dtype.kind == "f":
+        raw[np.isnan(array)] = np.array(np.nan, array.dtype).view(raw.dtype)
+    return raw
+
+
+def assert_same_bits(actual, expected):
+    """Fail unless dtype, shape and raw bits agree (-0 is not +0, any NaN equals any NaN)."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype, (actual.dtype, expected.dtype)
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    wrong = np.argwhere(bits(actual) != bits(expected))
+    if len(wrong):
+        first = tuple(wrong[0])
+        raise AssertionError(
+            f"{len(wrong)} of {actual.size} elements differ, the first at {first}: "
+            f"{actual[first].hex()} instead of {expected[first].hex()}"
+        )
+
+
+def floats(seed, shape, dtype, lowest=-6, highest=3):
+    """Random signs and mantissas, exponents in [lowest, highest), from PCG64's raw draws."""
+    dtype = np.dtype(dtype)
+    raw = np.random.PCG64(seed).random_raw(int(np.prod(shape, dtype=int))).reshape(shape)
+    mantissa_bits, bias = (23, 127) if dtype == np.float32 else (52, 1023)
+    unsigned = np.dtype(f"u{dtype.itemsize}").type
+    exponent = (raw >> np.uint64(53)) % np.uint64(highest - lowest) + np.uint64(bias + lowest)
+    mantissa = (raw >> np.uint64(1)) & np.uint64(2**mantissa_bits - 1)
+    sign = (raw & np.uint64(1)) << np.uint64(dtype.itemsize * 8 - 1)
+    return (sign | exponent << np.uint64(mantissa_bits) | mantissa).astype(unsigned).view(dtype)
+
+
+def specials(dtype):
+    """Zeros, infinities, NaN, ones, and the ends of the normal and subnormal ranges."""
+    limits = np.finfo(dtype)
+    return np.array(
+        [0, -0.0, np.inf, -np.inf, np.nan, 1, -1, limits.tiny, -limits.tiny, limits.max, limits.min]
+        + [limits.smallest_subnormal, -limits.smallest_subnormal, 1 + limits.eps],
+        dtype,
+    )
+
+
+def layouts(array):
+    """The values of `array` in every layout NumPy can give them: name, array."""
+    yield "contiguous", array.copy()
+    yield "Fortran order", np.asfortranarray(array)
+    yield "reversed", np.ascontiguousarray(array[::-1, ::-1])[::-1, ::-1]
+    wide = np.zeros((array.shape[0] * 2, array.shape[1] * 3), array.dtype)
+    wide[::2, 1::3] = array
+    yield "sliced", wide[::2, 1::3]
+    memory = np.zeros(array.nbytes + 1, np.uint8)[1:].view()
+    misaligned = np.frombuffer(memory.data, array.dtype, array.size).reshape(array.shape)
+    misaligned[...] = array
+    yield "misaligned", misaligned
+    read_only = array.copy()
+    read_only.flags.writeable = False
+    yield "read-only", read_only
