@@ -134,3 +134,15 @@ def product_shapes(x: Array, W: Array) -> tuple[int, int]:
             "transpose or slice one of them",
         )
     return x.shape[0], W.shape[1]
+
+
+def bias_row(b: Array, W: Array) -> Array:
+    """Return `b` if it is a bias for W's outputs, shape (outputs,), else raise ValueError."""
+    if b.shape != W.shape[1:]:
+        raise shape_error(
+            "b",
+            f"shape {W.shape[1:]}, an element for each column of W",
+            f"shape {b.shape}",
+            "pass b.reshape(-1)" if b.size == W.shape[1] else "slice or repeat it",
+        )
+    return b

@@ -57,3 +57,20 @@ def log_softmax(x: Array) -> tuple[Array, Array]:
 def log_softmax_backward(p: Array, grad_y: Array) -> Array:
     """grad_y - p * rowsum(grad_y)."""
     return np.asarray(grad_y - p * np.sum(grad_y, axis=1, keepdims=True))
+
+
+def affine(x: Array, W: Array, b: Array | None) -> Array:
+    """x @ W, the bias as a last row of W beside a column of ones appended to x."""
+    if b is None:
+        return matmul(x, W)
+    ones = np.ones((x.shape[0], 1), x.dtype)
+    return matmul(np.concatenate([x, ones], axis=1), np.concatenate([W, b[np.newaxis]]))
+
+
+def affine_backward(x: Array, W: Array, grad_y: Array, with_bias: bool) -> tuple[Array, ...]:
+    """(grad_x, grad_W), and grad_b where there is a bias."""
+    if not with_bias:
+        return matmul(grad_y, W.T), matmul(x.T, grad_y)
+    ones = np.ones((x.shape[0], 1), x.dtype)
+    grad = matmul(np.concatenate([x, ones], axis=1).T, grad_y)
+    return matmul(grad_y, W.T), grad[:-1], grad[-1]

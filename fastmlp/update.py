@@ -6,7 +6,6 @@ same bits and the same kernel. Constants are rounded once to the dtype of each p
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import Any
 
 import numpy as np
 from fastmlp_kernels import update as kernels
@@ -16,6 +15,8 @@ from .checks import Array
 from .threads import threads_for
 from .update_checks import (
     FLOATS,
+    GRADS,
+    Checked,
     decay_rate,
     real_number,
     refuse_overlap,
@@ -40,7 +41,7 @@ def sgd(params: Sequence[Array], grads: Sequence[Array], learning_rate: float) -
     another array. Nothing is written then.
     """
     rate = real_number("learning_rate", learning_rate)
-    _update(kernels.sgd, (rate,), *updatable(params, grads))
+    _update(kernels.sgd, (rate,), updatable(params, grads))
 
 
 def momentum(
@@ -57,7 +58,7 @@ def momentum(
     """
     rate = real_number("learning_rate", learning_rate)
     constants = (rate, real_number("momentum", momentum))
-    _update(kernels.momentum, constants, *updatable(params, grads, velocities=velocities))
+    _update(kernels.momentum, constants, updatable(params, grads, velocities=velocities))
 
 
 def adam(
@@ -87,7 +88,7 @@ def adam(
     s = rate / (1 - _power(beta1, step))
     c = sqrt(1 - _power(beta2, step))
     constants = (beta1, 1 - beta1, beta2, 1 - beta2, s, c, real_number("epsilon", epsilon))
-    _update(kernels.adam, constants, *updatable(params, grads, m=m, v=v))
+    _update(kernels.adam, constants, updatable(params, grads, m=m, v=v))
 
 
 def _power(base: float, exponent: int) -> float:
@@ -104,38 +105,41 @@ def _power(base: float, exponent: int) -> float:
     return power
 
 
-def _update(kernel: Kernel, constants: tuple[float, ...], *lists: list[Array]) -> None:
-    """Run `kernel` on the rows of `lists` (params, grads, states), in one call for each dtype."""
-    rows = list(zip(*lists, strict=True))
+def _update(kernel: Kernel, constants: tuple[float, ...], lists: Checked) -> None:
+    """Run `kernel` on the rows of the lists (params, grads, states), in one call for each dtype."""
+    arrays, copies = (lists.arrays, []) if lists.plain else _packed(lists.arrays)
+    rows = list(zip(*[[array.ravel() for array in column] for column in arrays], strict=True))
     table = np.empty((len(rows), 1 + kernels.MOST_ARRAYS), np.int64)
-    copies: list[tuple[Array, Array]] = []
     calls, filled = [], 0
     for dtype in FLOATS:
-        first, size = filled, 0
-        place = kernels.place[dtype]
+        first, size, place = filled, 0, kernels.place[dtype]
         for row in rows:
             if row[0].dtype == dtype:
-                flat = [
-                    (a if a.flags.carray and a.dtype == dtype else _packed(a, dtype, copies)).reshape(-1)
-                    for a in row
-                ]
-                unused = flat[:1] * (kernels.MOST_ARRAYS - len(flat))
-                place(table, filled, *flat, *unused)
-                filled, size = filled + 1, size + flat[0].size
+                place(table, filled, *row, *row[: kernels.MOST_ARRAYS - len(row)])
+                filled, size, like = filled + 1, size + row[0].size, row[0]
         if size:
-            calls.append((kernel[dtype], table[first:filled], flat[0], size * WORK_PER_ELEMENT))
-    if copies or not kernels.disjoint[table.dtype](table, len(lists)):
-        refuse_overlap(*lists)
-    for compiled, part, like, work in calls:
-        compiled(part, constants, like, threads_for(work))
+            num_threads = threads_for(size * WORK_PER_ELEMENT)
+            calls.append((kernel[dtype], table[first:filled], constants, like, num_threads))
+    if not lists.plain or not kernels.disjoint[table.dtype](table, len(arrays)):
+        refuse_overlap(*lists.arrays)
+    for compiled, *arguments in calls:
+        compiled(*arguments)
     for array, copy in copies:
         array[...] = copy
 
 
-def _packed(array: Array, dtype: np.dtype[Any], copies: list[tuple[Array, Array]]) -> Array:
-    """Return `array` if a kernel can read it, else a copy, noted in `copies`."""
-    if array.flags.c_contiguous and array.flags.aligned and array.dtype == dtype:
-        return array
-    copy = np.array(array, dtype, order="C")
-    copies.append((array, copy))
-    return copy
+def _packed(lists: list[list[Array]]) -> tuple[list[list[Array]], list[tuple[Array, Array]]]:
+    """Return the lists with contiguous copies where needed, and the pairs to copy back."""
+    packed, copies = [], []
+    for kind, arrays in enumerate(lists):
+        row = []
+        for param, array in zip(lists[0], arrays, strict=True):
+            flags = array.flags
+            if not (flags.c_contiguous and flags.aligned and array.dtype == param.dtype):
+                copy = np.array(array, param.dtype, order="C")
+                if kind != GRADS:
+                    copies.append((array, copy))
+                array = copy
+            row.append(array)
+        packed.append(row)
+    return packed, copies

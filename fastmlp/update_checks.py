@@ -2,12 +2,21 @@
 
 from collections.abc import Iterable
 from numbers import Real
+from typing import NamedTuple
 
 import numpy as np
 
 from .checks import Array, dtype_error, shape_error
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+GRADS = 1  # the place of grads in the lists params, grads, states: the one that is only read
+
+
+class Checked(NamedTuple):
+    """Lists of arrays that fit; plain: all of params' dtype, contiguous, aligned and writable."""
+
+    arrays: list[list[Array]]
+    plain: bool
 
 
 def real_number(name: str, value: object) -> float:
@@ -39,8 +48,8 @@ def step_number(step: object) -> int:
     return number
 
 
-def updatable(params: object, grads: object, **states: object) -> list[list[Array]]:
-    """Return the lists params, grads and states as lists of arrays that fit, or raise.
+def updatable(params: object, grads: object, **states: object) -> Checked:
+    """Return the lists params, grads and states if their arrays fit, or raise.
 
     Each grad and state has its param's shape and dtype (a grad may be float32 beside a float64
     param), params and states are writable and visit no element twice. See `refuse_overlap` for
@@ -48,22 +57,25 @@ def updatable(params: object, grads: object, **states: object) -> list[list[Arra
     """
     named = {"params": params, "grads": grads, **states}
     lists = [_array_list(name, arrays) for name, arrays in named.items()]
-    if not _all_plain(lists):
+    plain = _all_plain(lists)
+    if not plain:
         for name, arrays in zip(named, lists, strict=True):
             _refuse_misfits(name, lists[0], arrays)
-    return lists
+    return Checked(lists, plain)
 
 
 def _all_plain(lists: list[list[Array]]) -> bool:
-    """Tell, quickly, that everything fits and is writable and contiguous: the usual case."""
-    shapes = [array.shape for array in lists[0]]
-    dtypes = [array.dtype for array in lists[0]]
-    return sum(map(dtypes.count, FLOATS)) == len(dtypes) and all(
-        [array.shape for array in arrays] == shapes
-        and [array.dtype for array in arrays] == dtypes
-        and all([array.flags.carray for array in arrays])
-        for arrays in lists
-    )
+    """Tell quickly whether everything fits and is plain: the usual case."""
+    params, *others = lists
+    shapes = [array.shape for array in params]
+    dtypes = [array.dtype for array in params]
+    for arrays in others:
+        if [array.shape for array in arrays] != shapes:
+            return False
+        if [array.dtype for array in arrays] != dtypes:
+            return False
+    flags = [array.flags.carray for arrays in lists for array in arrays]
+    return all(flags) and all([dtype in FLOATS for dtype in dtypes])
 
 
 def refuse_overlap(params: list[Array], grads: list[Array], *states: list[Array]) -> None:
@@ -74,7 +86,7 @@ def refuse_overlap(params: list[Array], grads: list[Array], *states: list[Array]
         for i, array in enumerate(arrays):
             low, high = np.lib.array_utils.byte_bounds(array)
             if array.size:
-                places.append((low, high, f"{name}[{i}]", kind != 1, array))
+                places.append((low, high, f"{name}[{i}]", kind != GRADS, array))
     places.sort(key=lambda place: place[:2])
     for i, (_, high, name, written, array) in enumerate(places):
         for other_low, _, other_name, other_written, other in places[i + 1 :]:

@@ -1,6 +1,38 @@
 """What all tests share: equality of bits, and arrays with the values that break arithmetic."""
 
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
+
+import fastmlp
+
+DTYPES = [np.float32, np.float64]
+VECTORS = Path(__file__).parent / "vectors" / "portable-v1.npz"
+
+
+def oracle(operation):
+    """The names of the exact oracle's cases for an operation, without their last part."""
+    with np.load(VECTORS) as vectors:
+        names = {name.rpartition("_")[0] for name in vectors if name.startswith(operation + "_")}
+    return sorted(names)
+
+
+def oracle_array(name):
+    """One array of the exact oracle (rational arithmetic, rounded once where the page says so)."""
+    with np.load(VECTORS) as vectors:
+        return vectors[name]
+
+
+@contextmanager
+def with_threads(num_threads):
+    """Large calls in the block use `num_threads` threads."""
+    before = fastmlp.get_num_threads()
+    fastmlp.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        fastmlp.set_num_threads(before)
 
 
 def bits(array):
@@ -22,7 +54,7 @@ def assert_same_bits(actual, expected):
         first = tuple(wrong[0])
         raise AssertionError(
             f"{len(wrong)} of {actual.size} elements differ, the first at {first}: "
-            f"{actual[first].hex()} instead of {expected[first].hex()}"
+            f"{actual[first]!r} instead of {expected[first]!r}"
         )
 
 

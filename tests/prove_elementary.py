@@ -265,7 +265,7 @@ def ulps_log(x, y):
 
 
 def samples(name, count):
-    """Float64 inputs by region: (region, limit in ulps, x); `count` each, from PCG64's raw draws."""
+    """Yield (region, limit in ulps, x): `count` float64 inputs each, from PCG64's raw draws."""
     raw = np.random.PCG64(2024).random_raw(count)
     uniform = (raw >> np.uint64(11)) * 2.0**-53
     sign = np.where(raw & np.uint64(1), 1.0, -1.0)

@@ -199,9 +199,8 @@ def edge_of_the_largest(rng, dtype):
 def edge_of_the_room(rng, dtype):
     """Around the limits of Boldo and Melquiond's method, whose errors need room in float64."""
     info = np.finfo(dtype)
-    exponents = rng.choice(
-        [-1074, -1022, -1000, -961, -960, -959, 0, 994, 995, 998, 1015, 1018], COUNT
-    )
+    limits = [-1074, -1022, -1000, -961, -960, -959, 0, 994, 995, 998, 1015, 1018]
+    exponents = rng.choice(limits, COUNT)
     exponents = np.clip(exponents, info.minexp - info.nmant, info.maxexp - 6)
     a = np.ldexp(signs(rng) * rng.uniform(1, 2, COUNT), exponents).astype(dtype)
     b = np.ldexp(rng.uniform(1, 2, COUNT), rng.integers(-5, 6, COUNT)).astype(dtype)

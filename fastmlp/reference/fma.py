@@ -1,14 +1,14 @@
 """The fused multiply-add in NumPy: a * b + c with one rounding, exact for every input."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+from ..checks import Array
 
+_BLOCK = 8192  # elements at a time: the intermediate arrays then stay in the CPU's cache
 _SPLITTER = 134217729.0  # 2^27 + 1 cuts a float64 in two halves whose products are exact
 
 
-def fma(a: Floats, b: Floats, c: Floats) -> Floats:
+def fma(a: Array, b: Array, c: Array) -> Array:
     """Return a * b + c, rounded once (to nearest even), elementwise.
 
     a, b, c: arrays of one dtype, float32 or float64, of shapes that broadcast together. The
@@ -18,26 +18,34 @@ def fma(a: Floats, b: Floats, c: Floats) -> Floats:
     Source: Boldo & Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms
     using rounding to odd", IEEE Transactions on Computers 57(4), 2008.
     """
-    shape = np.broadcast_shapes(np.shape(a), np.shape(b), np.shape(c))
-    a, b, c = np.atleast_1d(a, b, c)
+    a, b, c = np.asarray(a), np.asarray(b), np.asarray(c)
+    shape = np.broadcast_shapes(a.shape, b.shape, c.shape)
     if not a.dtype == b.dtype == c.dtype or a.dtype not in (np.float32, np.float64):
         raise TypeError(
             f"fma takes three arrays of one dtype, float32 or float64, got {a.dtype}, {b.dtype} "
             f"and {c.dtype}: cast them to one of the two first"
         )
+    form = _fma_float32 if a.dtype == np.float32 else _fma_float64
+    # Each with every axis, so that a block of rows can be taken from those that have rows.
+    axes = max(len(shape), 1)
+    a, b, c = (x.reshape((1,) * (axes - x.ndim) + x.shape) for x in (a, b, c))
+    result = np.empty(shape or 1, a.dtype)
+    rows = max(1, _BLOCK * len(result) // max(1, result.size))
     with np.errstate(all="ignore"):
-        result = _fma_float32(a, b, c) if a.dtype == np.float32 else _fma_float64(a, b, c)
+        for start in range(0, len(result), rows):
+            block = slice(start, start + rows)
+            result[block] = form(*(x if len(x) == 1 else x[block] for x in (a, b, c)))
     return result.reshape(shape)
 
 
-def _fma_float32(a: Floats, b: Floats, c: Floats) -> Floats:
+def _fma_float32(a: Array, b: Array, c: Array) -> Array:
     # A product of two float32 is exact in float64. The sum, rounded to odd in float64's 53 bits,
     # then to nearest in float32's 24, gives the bits of a single rounding.
     product = np.multiply(a, b, dtype=np.float64)
     return _sum_to_odd(product, c.astype(np.float64)).astype(np.float32)
 
 
-def _fma_float64(a: Floats, b: Floats, c: Floats) -> Floats:
+def _fma_float64(a: Array, b: Array, c: Array) -> Array:
     if _has_room(a, b, c):
         return _boldo_melquiond(a, b, c)
     a, b, c = np.broadcast_arrays(a, b, c)
@@ -57,7 +65,7 @@ def _fma_float64(a: Floats, b: Floats, c: Floats) -> Floats:
     return result
 
 
-def _has_room(a: Floats, b: Floats, c: Floats) -> bool:
+def _has_room(a: Array, b: Array, c: Array) -> bool:
     """Return whether no step of Boldo & Melquiond's method can overflow or underflow."""
     a, b = np.abs(a), np.abs(b)
     largest_a, largest_b = np.max(a, initial=0), np.max(b, initial=0)
@@ -73,7 +81,7 @@ def _has_room(a: Floats, b: Floats, c: Floats) -> bool:
     )
 
 
-def _boldo_melquiond(a: Floats, b: Floats, c: Floats) -> Floats:
+def _boldo_melquiond(a: Array, b: Array, c: Array) -> Array:
     product, product_error = _two_product(a, b)
     high, low = _two_sum(c, product_error)
     high, high_error = _two_sum(product, high)
@@ -83,7 +91,7 @@ def _boldo_melquiond(a: Floats, b: Floats, c: Floats) -> Floats:
     return result
 
 
-def _two_product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
     """Return the rounded a * b and its error, exactly (Dekker 1971)."""
     a_high, a_low = _split(a)
     b_high, b_low = _split(b)
@@ -95,14 +103,14 @@ def _two_product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     return product, error
 
 
-def _split(x: Floats) -> tuple[Floats, Floats]:
+def _split(x: Array) -> tuple[Array, Array]:
     """Return x as the sum of two numbers of at most 26 bits (Veltkamp 1968)."""
     scaled = x * _SPLITTER
     high = scaled - (scaled - x)
     return high, x - high
 
 
-def _two_sum(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+def _two_sum(x: Array, y: Array) -> tuple[Array, Array]:
     """Return the rounded x + y and its error, exactly (Knuth)."""
     total = x + y
     y_part = total - x
@@ -113,7 +121,7 @@ def _two_sum(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return total, x_part
 
 
-def _sum_to_odd(x: Floats, y: Floats) -> Floats:
+def _sum_to_odd(x: Array, y: Array) -> Array:
     """Return x + y rounded to odd: cut toward zero, the last bit set if anything was cut off."""
     total, error = _two_sum(x, y)
     bits = total.view(np.int64)

@@ -16,7 +16,7 @@ from ..update_checks import decay_rate, real_number, refuse_overlap, step_number
 def sgd(params: Sequence[Array], grads: Sequence[Array], learning_rate: float) -> None:
     """Update every p of `params` in place: p = p - learning_rate * g."""
     rate = real_number("learning_rate", learning_rate)
-    lists = updatable(params, grads)
+    lists = updatable(params, grads).arrays
     refuse_overlap(*lists)
     for p, g in zip(*lists, strict=True):
         (lr,) = _rounded(p.dtype, rate)
@@ -34,7 +34,7 @@ def momentum(
     """Update every p and v in place: v = momentum * v + g; p = p - learning_rate * v."""
     rate = real_number("learning_rate", learning_rate)
     decay = real_number("momentum", momentum)
-    lists = updatable(params, grads, velocities=velocities)
+    lists = updatable(params, grads, velocities=velocities).arrays
     refuse_overlap(*lists)
     for p, g, v in zip(*lists, strict=True):
         lr, mu = _rounded(p.dtype, rate, decay)
@@ -56,15 +56,16 @@ def adam(
 ) -> None:
     """Update every p, m and v in place by Adam (Kingma & Ba, 2015), as PyTorch writes it.
 
-    m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * (g * g); p = p - (s * m) / (sqrt(v) / c + eps)
-    with s = learning_rate / (1 - b1^step) and c = sqrt(1 - b2^step) in float64. step starts at 1.
+    m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * (g * g);
+    p = p - (s * m) / (sqrt(v) / c + eps), with s = learning_rate / (1 - b1^step) and
+    c = sqrt(1 - b2^step) computed in float64. step starts at 1.
     """
     step = step_number(step)
     rate = real_number("learning_rate", learning_rate)
     b1, b2 = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
     s, c = rate / (1 - _power(b1, step)), sqrt(1 - _power(b2, step))
     constants = (b1, 1 - b1, b2, 1 - b2, s, c, real_number("epsilon", epsilon))
-    lists = updatable(params, grads, m=m, v=v)
+    lists = updatable(params, grads, m=m, v=v).arrays
     refuse_overlap(*lists)
     for p, gradient, mean, square in zip(*lists, strict=True):
         b1, rest1, b2, rest2, s, c, eps = _rounded(p.dtype, *constants)

@@ -199,7 +199,7 @@ def exp(x):
 
 
 def log(x):
-    """Return log(x) of a float32 or float64 scalar, in its dtype; in jitted code only."""
+    """Return the logarithm of a float32 or float64 scalar, in its dtype; in jitted code only."""
     raise NotImplementedError("log runs in jitted code only: call log_array on an array")
 
 

@@ -62,6 +62,18 @@ def share(count, part, parts):
     return slice(count * part // parts, count * (part + 1) // parts)
 
 
+def parallel_jit(*argument_types: types.Type) -> Callable[[Function], Function]:
+    """Compile a parallel function for the kernels that call it, kept in the cache on its own."""
+
+    def decorate(function: Function) -> Function:
+        compiled = numba.njit(parallel=True, **FLAGS)(function)
+        compiled._cache = KernelCache(function)
+        result: Function = compiled
+        return result
+
+    return decorate
+
+
 class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
     """A compiled function for each dtype: `kernel[x.dtype](x, ...)`."""
 

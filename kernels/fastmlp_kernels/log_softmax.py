@@ -11,21 +11,26 @@ from fastmlp_kernels import lanes
 from fastmlp_kernels.elementary import exp, log
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.lanes import LANES
-from fastmlp_kernels.row_sum import row_max, row_sum
+from fastmlp_kernels.row_sum import last_part, row_max, row_sum
 
-MOST_ROWS = 64  # of a block
-BLOCK_SIZE = 8192  # elements that stay in the cache between the passes over a block
+SHORT = 128  # classes of the longest row whose block goes through scratch memory
+BLOCK_SIZE = 2048  # elements of a block of short rows: z and e stay in the nearest cache
+LONG_BLOCK_SIZE = 65536  # of long rows: x, z and e stay in the second cache
+MOST_LONG_ROWS = 64
+SCRATCH_SIZE = 4 * BLOCK_SIZE
 
 
 @jit
 def rows_of_block(classes):
     """How many rows go through the passes together: a multiple of 8, so exp has no remainder."""
-    return max(8, min(MOST_ROWS, BLOCK_SIZE // classes // 8 * 8))
+    if classes <= SHORT:
+        return BLOCK_SIZE // classes // 8 * 8
+    return min(MOST_LONG_ROWS, max(8, LONG_BLOCK_SIZE // classes // 8 * 8))
 
 
 @jit
 def log_softmax(x, logp, p, scratch):
-    """Write logp and p, both of x's shape. scratch: (2, MOST_ROWS), its values don't matter."""
+    """Write logp and p, both of x's shape. scratch: (SCRATCH_SIZE,), its values don't matter."""
     samples, classes = x.shape
     flat_x, flat_logp, flat_p = x.reshape(-1), logp.reshape(-1), p.reshape(-1)
     rows = rows_of_block(classes)
@@ -33,14 +38,19 @@ def log_softmax(x, logp, p, scratch):
         stop = min(start + rows, samples)
         block = slice(start * classes, stop * classes)
         z, e = flat_logp[block], flat_p[block]
-        r, log_r = scratch[0, : stop - start], scratch[1, : stop - start]
+        if classes <= SHORT:
+            # A row that is read just after the one before it was written to the same memory waits
+            # for that write, which costs a short row more than its arithmetic.
+            z, e = scratch[: z.size], scratch[BLOCK_SIZE : BLOCK_SIZE + z.size]
+        r = scratch[2 * BLOCK_SIZE : 2 * BLOCK_SIZE + stop - start]
+        log_r = scratch[3 * BLOCK_SIZE : 3 * BLOCK_SIZE + stop - start]
         shift(flat_x[block], classes, z)
         for i in range(z.size):
             e[i] = exp(z[i])
         row_sums(e, classes, r)
         for i in range(r.size):
             log_r[i] = log(r[i])
-        normalise(z, e, classes, log_r, r)
+        normalise(z, e, log_r, r, flat_logp[block], flat_p[block])
 
 
 @jit
@@ -50,15 +60,14 @@ def shift(x, classes, z):
     With a NaN in the row the maximum may be anything: the NaN reaches rowsum(e), so the whole row.
     Nor does the sign of a maximum of zero matter: of x = +0 and -0, rowsum(e) is at least 2.
     """
-    zero, rest = x.dtype.type(0), classes % LANES
+    zero, rest = x.dtype.type(0), last_part(classes)
     for start in range(0, x.size, classes):
         largest = lanes.splat(row_max(x, start, classes))
         stop = start + classes - rest
         for j in range(start, stop, LANES):
             lanes.store(z, j, lanes.subtract(lanes.load(x, j), largest))
-        if rest:
-            part = lanes.load_part(x, stop, rest, zero)
-            lanes.store_part(z, stop, rest, lanes.subtract(part, largest))
+        part = lanes.load_part(x, stop, rest, zero)
+        lanes.store_part(z, stop, rest, lanes.subtract(part, largest))
 
 
 @jit
@@ -68,29 +77,28 @@ def row_sums(x, classes, sums):
 
 
 @jit
-def normalise(logp, p, classes, log_r, r):
-    """logp -= log(r) and p /= r for each row."""
-    zero, rest = p.dtype.type(0), classes % LANES
+def normalise(z, e, log_r, r, logp, p):
+    """logp = z - log(r) and p = e / r for each row; logp may be z, and p may be e."""
+    classes = z.size // r.size
+    zero, rest = p.dtype.type(0), last_part(classes)
     for row in range(r.size):
         start = row * classes
         stop = start + classes - rest
         less, divisor = lanes.splat(log_r[row]), lanes.splat(r[row])
         for j in range(start, stop, LANES):
-            lanes.store(logp, j, lanes.subtract(lanes.load(logp, j), less))
-            lanes.store(p, j, lanes.divide(lanes.load(p, j), divisor))
-        if rest:
-            z, e = lanes.load_part(logp, stop, rest, zero), lanes.load_part(p, stop, rest, zero)
-            lanes.store_part(logp, stop, rest, lanes.subtract(z, less))
-            lanes.store_part(p, stop, rest, lanes.divide(e, divisor))
+            lanes.store(logp, j, lanes.subtract(lanes.load(z, j), less))
+            lanes.store(p, j, lanes.divide(lanes.load(e, j), divisor))
+        z_part, e_part = lanes.load_part(z, stop, rest, zero), lanes.load_part(e, stop, rest, zero)
+        lanes.store_part(logp, stop, rest, lanes.subtract(z_part, less))
+        lanes.store_part(p, stop, rest, lanes.divide(e_part, divisor))
 
 
 @jit
 def log_softmax_backward(p, grad_y, grad_x):
     """Write grad_x; all three of shape (N, classes)."""
-    zero = p.dtype.type(0)
     samples, classes = p.shape
     flat_p, flat_grad_y, flat_grad_x = p.reshape(-1), grad_y.reshape(-1), grad_x.reshape(-1)
-    rest = classes % LANES
+    zero, rest = p.dtype.type(0), last_part(classes)
     for row in range(samples):
         start = row * classes
         stop = start + classes - rest
@@ -98,10 +106,9 @@ def log_softmax_backward(p, grad_y, grad_x):
         for j in range(start, stop, LANES):
             mixed = lanes.multiply(lanes.load(flat_p, j), total)
             lanes.store(flat_grad_x, j, lanes.subtract(lanes.load(flat_grad_y, j), mixed))
-        if rest:
-            mixed = lanes.multiply(lanes.load_part(flat_p, stop, rest, zero), total)
-            part = lanes.load_part(flat_grad_y, stop, rest, zero)
-            lanes.store_part(flat_grad_x, stop, rest, lanes.subtract(part, mixed))
+        mixed = lanes.multiply(lanes.load_part(flat_p, stop, rest, zero), total)
+        part = lanes.load_part(flat_grad_y, stop, rest, zero)
+        lanes.store_part(flat_grad_x, stop, rest, lanes.subtract(part, mixed))
 
 
 @kernel(
@@ -109,11 +116,11 @@ def log_softmax_backward(p, grad_y, grad_x):
 )
 def forward(x, logp, p, num_threads):
     if num_threads == 1:
-        log_softmax(x, logp, p, np.empty((2, MOST_ROWS), x.dtype))
+        log_softmax(x, logp, p, np.empty(SCRATCH_SIZE, x.dtype))
     else:
         for part in prange(num_threads):
             mine = share(x.shape[0], part, num_threads)
-            log_softmax(x[mine], logp[mine], p[mine], np.empty((2, MOST_ROWS), x.dtype))
+            log_softmax(x[mine], logp[mine], p[mine], np.empty(SCRATCH_SIZE, x.dtype))
 
 
 @kernel(

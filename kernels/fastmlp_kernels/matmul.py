@@ -9,9 +9,12 @@ one chain after another in any case, and only whole subtrees of leaves are added
 """
 
 from collections import namedtuple
+from functools import cache
 
+import numba
 import numpy as np
-from numba import prange
+from numba.core import types
+from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from fastmlp_kernels.blocking import (
     BLOCK_ROWS,
@@ -23,37 +26,26 @@ from fastmlp_kernels.blocking import (
     set_panels,
     tile_shape,
 )
-from fastmlp_kernels.jit import flag, integer, jit, kernel, packed, share, view, writable
-from fastmlp_kernels.memory import address, aligned, element_strides, load, next_task, store
-from fastmlp_kernels.microkernel import call_micro_kernel
+from fastmlp_kernels.jit import address_of, integer, jit, kernel, result, share, view, writable
+from fastmlp_kernels.memory import address, aligned, keep_alive, load, next_task, store
+from fastmlp_kernels.microkernel import micro_kernel
+from fastmlp_kernels.parallel import call, call_on_threads
 
-# Strides count elements; an address of 0 is none.
-# A; `ones`, the address of a 1, gives it one more row, of ones, that lies nowhere.
-Left = namedtuple("Left", "address row step rows ones")
-# B; `leaf`: the elements of a packed leaf, 0 where B is read in place.
-Right = namedtuple("Right", "address row column leaf")
-# C, and what happens before its only store.
-End = namedtuple("End", "address row bias relu gate gate_row")
-# The product as a whole: the micro-kernel's address and what set_panels chose.
-Plan = namedtuple("Plan", "micro_kernel itemsize lanes panels width inner leaves")
-# What one task computes: rows i0 .. i1 over leaves first .. stop.
-Task = namedtuple("Task", "i0 i1 first stop")
+# All that a thread has to know. Addresses (0: none), strides in elements, sizes.
+Product = namedtuple(
+    "Product",
+    "a a_row a_step rows ones"  # A; `ones` is the address of a 1 if A has one more row, of ones
+    " b b_row b_column b_leaf"  # B; b_leaf: PACK_BY_LEAF, or the elements of a leaf packed at `b`
+    " c c_row bias relu gate gate_row"  # C, and what happens before its only store
+    " inner columns width lanes itemsize"  # K, N, N in whole vectors, a vector's elements, bytes
+    " leaves leaves_each parts part_size"  # a task's leaves; the matrices of the subtrees' results
+    " counter unpacked tile num_threads",  # the next task; B before packing; the micro-kernel
+)
+FIELDS = len(Product._fields)
+IN_PLACE, PACK_BY_LEAF = 0, -1
+PACK, MULTIPLY, JOIN = range(3)  # the stages of a product
 
-
-@jit
-def count_leaves(inner, has_bias):
-    """The leaves of the index k, of which a bias is one more; one where there is nothing."""
-    return max(1, (inner + has_bias + LEAF - 1) // LEAF)
-
-
-@jit
-def make_plan(micro_kernel, itemsize, inner, columns, has_bias):
-    lanes = lanes_of(itemsize)
-    panels = np.empty((count_panels(columns, lanes), 4), np.int64)
-    set_panels(columns, lanes, panels)
-    width = panel_width(columns, lanes)
-    leaves = count_leaves(inner, has_bias)
-    return Plan(micro_kernel, itemsize, lanes, panels, width, inner, leaves)
+CALL = (result(integer, 1), integer)  # the last arguments of a kernel: `compiled`'s, threads
 
 
 @jit
@@ -63,243 +55,267 @@ def panel_width(columns, lanes):
 
 
 @jit
-def pack_leaf(zero, plan, right, leaf, target):
+def make_panels(it):
+    panels = np.empty((count_panels(it.columns, it.lanes), 4), np.int64)
+    set_panels(it.columns, it.lanes, panels)
+    return panels
+
+
+@jit
+def pack_leaf(zero, it, panels, leaf, target):
     """Copy B's rows of one leaf to the address `target`, panel after panel, padded with zeros."""
     start = leaf * LEAF
-    steps = min(LEAF, plan.inner - start)
-    for p in range(plan.panels.shape[0]):
-        first, columns = plan.panels[p, 0], plan.panels[p, 1]
-        width = panel_width(columns, plan.lanes)
+    steps = min(LEAF, it.inner - start)
+    for p in range(panels.shape[0]):
+        first, columns = panels[p, 0], panels[p, 1]
+        width = panel_width(columns, it.lanes)
         for k in range(steps):
-            source = (start + k) * right.row + first * right.column
+            source = (start + k) * it.b_row + first * it.b_column
             place = steps * first + k * width
-            if right.column == 1:
+            if it.b_column == 1:
                 for j in range(columns):
-                    store(load(zero, right.address, source + j), target, place + j)
+                    store(load(zero, it.unpacked, source + j), target, place + j)
             else:
                 for j in range(columns):
-                    store(load(zero, right.address, source + j * right.column), target, place + j)
+                    store(load(zero, it.unpacked, source + j * it.b_column), target, place + j)
             for j in range(columns, width):
                 store(zero, target, place + j)
 
 
 @jit
-def look_ahead(plan, left, i, start, rows, number):
+def look_ahead(it, i, start, rows, number):
     """What of A to fetch during tile `number` of a block: an address and its step for each k.
 
     Where k runs along the memory, the same rows of the next block, whole rows spread over the
     leaves; where it runs across, one cache line of the next block for each k.
     """
-    if left.row != 1:
-        ahead = (i + BLOCK_ROWS) * left.row + start * rows
-        return left.address + ahead * plan.itemsize, rows
+    if it.a_row != 1:
+        return it.a + ((i + BLOCK_ROWS) * it.a_row + start * rows) * it.itemsize, rows
     ahead = i - i % BLOCK_ROWS + BLOCK_ROWS
-    if ahead >= left.rows:
+    if ahead >= it.rows:
         ahead, start = 0, start + LEAF
-    ahead += number * (64 // plan.itemsize)
-    return left.address + (start * left.step + ahead) * plan.itemsize, left.step
+    ahead += number * (64 // it.itemsize)
+    return it.a + (start * it.a_step + ahead) * it.itemsize, it.a_step
 
 
 @jit
-def run_panel(zero, plan, left, right, end, task, block, leaf, p, partials):
-    """One panel's tiles of the rows block, block + 1, ... of a task, over one leaf."""
-    first, columns, vectors, group = plan.panels[p]
+def run_panel(zero, it, panel, i0, i1, block, leaf, run_first, run_stop, b_leaf, partials):
+    """One panel's tiles of BLOCK_ROWS rows from `block` on, over one leaf.
+
+    The task has the rows i0 .. i1 and the leaves run_first .. run_stop. b_leaf: the address of the
+    packed leaf of B, or 0.
+    """
+    first, columns, vectors, group = panel[0], panel[1], panel[2], panel[3]
     start = leaf * LEAF
-    steps = min(LEAF, plan.inner - start)
-    width = panel_width(columns, plan.lanes)
-    if right.leaf:
-        b_step = width
-        b = right.address + (leaf * right.leaf + steps * first) * plan.itemsize
-    else:
-        b_step = right.row
-        b = right.address + (start * right.row + first) * plan.itemsize
-    closing = int(leaf == task.stop - 1)
-    bias = end.bias + first * plan.itemsize if end.bias and leaf == plan.leaves - 1 else 0
-    height = task.i1 - task.i0 + 1
-    # The row of ones comes after the last row of A.
-    stop = min(block + BLOCK_ROWS, task.i1)
-    extra = 1 if left.ones and stop == left.rows else 0
+    steps = min(LEAF, it.inner - start)
+    width = panel_width(columns, it.lanes)
+    b, b_step = it.b + (start * it.b_row + first) * it.itemsize, it.b_row
+    if b_leaf:
+        b, b_step = b_leaf + steps * first * it.itemsize, width
+    bias = it.bias + first * it.itemsize if it.bias and leaf == it.leaves - 1 else 0
+    height = i1 - i0 + 1
+    c, c_row = it.c, it.c_row
+    if it.parts:
+        c, c_row = it.parts + run_first // it.leaves_each * it.part_size, it.columns
+    stop = min(block + BLOCK_ROWS, i1)
     i = block
     number = 0
-    while i < stop + extra:
-        if i < stop:
-            a, a_row, a_step = (
-                left.address + (i * left.row + start * left.step) * plan.itemsize,
-                left.row,
-                left.step,
-            )
-            rows, tile_vectors, tile_group = tile_shape(stop - i, vectors, group)
-            ahead, ahead_step = look_ahead(plan, left, i, start, rows, number)
-        else:
-            a, a_row, a_step = left.ones, 0, 0
-            rows, tile_vectors, tile_group = tile_shape(1, vectors, group)
-            ahead, ahead_step = a, 0
-        if p > 0:
-            ahead, ahead_step = a, 0
-        gate = end.gate + (i * end.gate_row + first) * plan.itemsize if end.gate else 0
-        level = partials + (height * first + (i - task.i0) * width) * plan.itemsize
-        c = end.address + (i * end.row + first) * plan.itemsize
-        call_micro_kernel(
-            plan.micro_kernel,
-            zero,
-            (
-                rows, tile_vectors, tile_group, a, a_row, a_step, b, b_step, steps,
-                leaf - task.first, closing, level, height * plan.width,
-                c, end.row, columns, bias, end.relu, gate, end.gate_row, ahead, ahead_step,
-            ),
+    while i < stop or (i == stop == it.rows and it.ones):
+        a, a_row, a_step = it.a + (i * it.a_row + start * it.a_step) * it.itemsize, it.a_row, it.a_step
+        if i == stop:  # the row of ones
+            a, a_row, a_step = it.ones, 0, 0
+        rows, tile_vectors, tile_group = tile_shape(max(1, stop - i), vectors, group)
+        ahead, ahead_step = a, 0
+        if first == 0 and i < stop:
+            ahead, ahead_step = look_ahead(it, i, start, rows, number)
+        call(
+            it.tile,
+            zero, rows, tile_vectors, tile_group, a, a_row, a_step, b, b_step, steps,
+            leaf - run_first, int(leaf == run_stop - 1),
+            partials + (height * first + (i - i0) * width) * it.itemsize, height * it.width,
+            c + (i * c_row + first) * it.itemsize, c_row, columns,
+            bias, it.relu,
+            it.gate + (i * it.gate_row + first) * it.itemsize if it.gate else 0, it.gate_row,
+            ahead, ahead_step,
         )  # fmt: skip
         i += rows
         number += 1
 
 
 @jit
-def partials_size(plan, rows, leaves):
-    """The elements that the partial tiles of a task take: a level for each bit of the counter."""
-    levels = 0
-    while (leaves - 1) >> levels:
-        levels += 1
-    return levels * (rows + 1) * plan.width
+def run_task(zero, it, panels, number, scratch, room):
+    """Task `number`: a block of rows over all leaves, or all rows over a subtree of leaves.
 
-
-@jit
-def run_task(zero, plan, left, right, end, task, scratch):
-    """All of a task. `scratch`: address of its partial tiles, and of room for a packed leaf behind
-    them if B is to be packed as it comes (right.leaf < 0)."""
-    own = right
-    room = scratch + partials_size(plan, task.i1 - task.i0, task.stop - task.first) * plan.itemsize
-    for leaf in range(task.first, task.stop):
-        if right.leaf < 0:
-            pack_leaf(zero, plan, right, leaf, room)
-            size = LEAF * plan.width
-            own = Right(room - leaf * size * plan.itemsize, right.row, right.column, size)
-        for block in range(task.i0, max(task.i1, task.i0 + 1), BLOCK_ROWS):
-            for p in range(plan.panels.shape[0]):
-                run_panel(zero, plan, left, own, end, task, block, leaf, p, scratch)
-
-
-@jit
-def run_tasks(zero, plan, left, right, end, leaves_each, parts, counter):
-    """Take tasks until there are none: blocks of rows, or subtrees of `leaves_each` leaves.
-
-    A subtree's result goes to its own matrix of `parts`, whose rows are C's.
+    `scratch`: the address of its partial tiles; `room`: that of one packed leaf of B.
     """
-    rows = left.rows
-    by_leaves = parts.shape[0] > 0
-    count = parts.shape[0] if by_leaves else max(1, (rows + BLOCK_ROWS - 1) // BLOCK_ROWS)
-    size = partials_size(plan, rows if by_leaves else min(rows, BLOCK_ROWS), leaves_each)
-    if right.leaf < 0:
-        size += LEAF * plan.width
-    buffer = np.empty(size + 64 // plan.itemsize, parts.dtype)
-    scratch = aligned(buffer)
-    number = next_task(counter)
-    while number < count:
-        if by_leaves:
-            first = number * leaves_each
-            task = Task(0, rows, first, min(first + leaves_each, plan.leaves))
-            part = End(address(parts[number]), parts.shape[2], end.bias, 0, 0, 0)
-            run_task(zero, plan, left, right, part, task, scratch)
-        else:
-            first = number * BLOCK_ROWS
-            task = Task(first, min(first + BLOCK_ROWS, rows), 0, plan.leaves)
-            run_task(zero, plan, left, right, end, task, scratch)
-        number = next_task(counter)
-    return buffer.size  # keeps the buffer alive until here
+    i0, i1 = number * BLOCK_ROWS, min(number * BLOCK_ROWS + BLOCK_ROWS, it.rows)
+    first, stop = 0, it.leaves
+    if it.parts:
+        i0, i1 = 0, it.rows
+        first = number * it.leaves_each
+        stop = min(first + it.leaves_each, it.leaves)
+    for leaf in range(first, stop):
+        b_leaf = 0
+        if it.b_leaf > 0:
+            b_leaf = it.b + leaf * it.b_leaf * it.itemsize
+        elif it.b_leaf == PACK_BY_LEAF:
+            pack_leaf(zero, it, panels, leaf, room)
+            b_leaf = room
+        for block in range(i0, max(i1, i0 + 1), BLOCK_ROWS):
+            for p in range(panels.shape[0]):
+                run_panel(
+                    zero, it, panels[p], i0, i1, block, leaf, first, stop, b_leaf, scratch
+                )
 
 
 @jit
-def join_parts(parts, C, rows):
-    """C = the tree over the parts, for the given rows."""
-    count, distance = parts.shape[0], 1
+def count_tasks(it):
+    if it.parts:
+        return (it.leaves + it.leaves_each - 1) // it.leaves_each
+    return max(1, (it.rows + BLOCK_ROWS - 1) // BLOCK_ROWS)
+
+
+@jit
+def partials_size(it):
+    """The elements of a task's partial tiles: a level for each bit of the counter of leaves."""
+    levels = 0
+    while (it.leaves_each - 1) >> levels:
+        levels += 1
+    rows = it.rows if it.parts else min(it.rows, BLOCK_ROWS)
+    return levels * (rows + 1) * it.width
+
+
+@jit
+def multiply(zero, it):
+    """Take tasks until there are none."""
+    panels = make_panels(it)
+    scratch = np.empty(partials_size(it) * it.itemsize + 64, np.uint8)
+    packs = it.b_leaf == PACK_BY_LEAF
+    room = np.empty((LEAF * it.width * it.itemsize if packs else 0) + 64, np.uint8)
+    tasks = count_tasks(it)
+    number = next_task(it.counter)
+    while number < tasks:
+        run_task(zero, it, panels, number, aligned(scratch), aligned(room))
+        number = next_task(it.counter)
+    keep_alive(scratch), keep_alive(room)
+
+
+@jit
+def pack(zero, it):
+    """Pack leaves of B until there are none."""
+    panels = make_panels(it)
+    leaf = next_task(it.counter)
+    while leaf < it.leaves:
+        pack_leaf(zero, it, panels, leaf, it.b + leaf * it.b_leaf * it.itemsize)
+        leaf = next_task(it.counter)
+
+
+@jit
+def join(zero, it, thread):
+    """C = the tree over the subtrees' results, for one thread's share of the rows."""
+    mine = share(it.rows + (1 if it.ones else 0), thread, it.num_threads)
+    count, distance, size = count_tasks(it), 1, it.part_size // it.itemsize
     while distance < count:
         for number in range(0, count - distance, 2 * distance):
-            for i in range(rows.start, rows.stop):
-                for j in range(C.shape[1]):
-                    parts[number, i, j] += parts[number + distance, i, j]
+            left, right = number * size, (number + distance) * size
+            for e in range(mine.start * it.columns, mine.stop * it.columns):
+                total = load(zero, it.parts, left + e) + load(zero, it.parts, right + e)
+                store(total, it.parts, left + e)
         distance *= 2
-    for i in range(rows.start, rows.stop):
-        for j in range(C.shape[1]):
-            C[i, j] = parts[0, i, j]
+    for i in range(mine.start, mine.stop):
+        for j in range(it.columns):
+            store(load(zero, it.parts, i * it.columns + j), it.c, i * it.c_row + j)
+
+
+def _worker(zero):
+    def product_stage(data, stage, thread):
+        it = Product(*to_fixed_tuple(numba.carray(data, FIELDS), FIELDS))
+        if stage == PACK:
+            pack(zero, it)
+        elif stage == MULTIPLY:
+            multiply(zero, it)
+        else:
+            join(zero, it, thread)
+
+    return product_stage
+
+
+@cache
+def compiled(dtype):
+    """The addresses, for a NumPy dtype, of the compiled parts that `product` calls: an array."""
+    signature = (types.CPointer(types.int64), types.int64, types.int64)
+    worker = address_of(_worker(dtype.type(0)), signature)
+    return np.array([worker, micro_kernel(dtype)])
 
 
 @jit
-def describe(A, B, bias, gate, C, relu, ones, micro_kernel):
-    """The product's operands as addresses and strides, and its plan."""
-    a_row, a_step = element_strides(A)
-    b_row, b_column = element_strides(B)
-    left = Left(address(A), a_row, a_step, A.shape[0], address(ones) if ones.size else 0)
-    right = Right(address(B), b_row, b_column, 0)
-    end = End(
-        address(C),
-        C.strides[0] // C.itemsize,
-        address(bias) if bias.size else 0,
-        int(relu),
-        address(gate) if gate.size else 0,
-        gate.strides[0] // gate.itemsize,
-    )
-    zero = C.dtype.type(0)
-    plan = make_plan(micro_kernel, C.itemsize, A.shape[1], C.shape[1], int(bias.size > 0))
-    return zero, plan, left, right, end
+def run_stage(worker, it, stage, counter):
+    counter[0] = 0
+    data = np.array(it)
+    call_on_threads(worker, address(data), stage, it.num_threads)
+    keep_alive(data)
 
 
 @jit
-def pack_leaf_of(A, B, bias, gate, C, relu, ones, micro_kernel, leaf, room):
-    zero, plan, _, right, _ = describe(A, B, bias, gate, C, relu, ones, micro_kernel)
-    target = aligned(room) + leaf * LEAF * plan.width * plan.itemsize
-    pack_leaf(zero, plan, right, leaf, target)
-
-
-@jit
-def work(A, B, bias, gate, C, relu, ones, micro_kernel, leaf, room, leaves_each, parts, counter):
-    """One thread's share. `leaf` is Right's, `room` holds the packed B where there is one."""
-    zero, plan, left, right, end = describe(A, B, bias, gate, C, relu, ones, micro_kernel)
-    source = aligned(room) if leaf > 0 else right.address
-    right = Right(source, right.row, right.column, leaf)
-    run_tasks(zero, plan, left, right, end, leaves_each, parts, counter)
-
-
-@kernel(
-    lambda real: (
-        view(real, 2), view(real, 2), packed(real, 1), view(real, 2), writable(real, 2),
-        flag, flag, integer, integer,
-    ),
-    parallel=True,
-)  # fmt: skip
-def product(A, B, bias, gate, C, relu, ones_row, micro_kernel, num_threads):
+def product(A, B, bias, gate, C, relu, ones_row, code, num_threads):
     """C = gate(relu(A @ B + bias)).
 
     A (M, K), B (K, N), C (M, N) with contiguous rows, or (M + 1, N) with `ones_row`: then A has one
     more row, of ones, that lies nowhere. bias (N,) or empty: one more row of B, for one more column
     of ones of A. `relu`: x > 0 ? x : +0. gate (M, N) with contiguous rows, or empty: a product with
-    gate > 0 ? 1 : 0. `micro_kernel`: its address for the dtype, of microkernel.micro_kernel.
+    gate > 0 ? 1 : 0. `code`: what `compiled` gives for the dtype.
     """
     if C.size == 0:
         return
-    ones = np.ones(int(ones_row), C.dtype)
-    lanes = lanes_of(C.itemsize)
-    width = panel_width(C.shape[1], lanes)
-    leaves = count_leaves(A.shape[1], int(bias.size > 0))
+    itemsize = C.itemsize
+    rows, inner, columns = A.shape[0], A.shape[1], C.shape[1]
+    lanes = lanes_of(itemsize)
+    width = panel_width(columns, lanes)
+    leaves = max(1, (inner + int(bias.size > 0) + LEAF - 1) // LEAF)
     leaves_each = leaves
     if not relu and not gate.size:
-        leaves_each = leaves_per_task(leaves, A.shape[0], num_threads)
-    subtrees = (leaves + leaves_each - 1) // leaves_each if leaves_each < leaves else 0
-    parts = np.empty((subtrees, C.shape[0], C.shape[1]), C.dtype)
-
-    leaf = 0  # how B is read: 0 in place, -1 packed as it comes, else packed here
-    if pays_to_pack(A.shape[0], C.shape[1], B.strides[1] // B.itemsize, lanes):
-        leaf = -1 if subtrees else LEAF * width
-    room = np.empty(max(0, leaf) * leaves + 64 // C.itemsize, C.dtype)
+        leaves_each = leaves_per_task(leaves, rows, num_threads)
+    subtrees = (leaves + leaves_each - 1) // leaves_each
+    b_column = B.strides[1] // itemsize
+    b, b_leaf = address(B), IN_PLACE
+    if pays_to_pack(rows, columns, b_column, lanes):
+        b_leaf = LEAF * width if subtrees == 1 else PACK_BY_LEAF
+    room = np.empty(max(0, b_leaf) * leaves * itemsize + 64, np.uint8)
+    parts = np.empty((subtrees if subtrees > 1 else 0, C.shape[0], columns), C.dtype)
+    one = np.ones(1, C.dtype)
     counter = np.zeros(1, np.int64)
-    if num_threads == 1:
-        if leaf > 0:
-            for n in range(leaves):
-                pack_leaf_of(A, B, bias, gate, C, relu, ones, micro_kernel, n, room)
-        work(A, B, bias, gate, C, relu, ones, micro_kernel, leaf, room, leaves_each, parts, counter)
-        return
-    if leaf > 0:
-        for n in prange(leaves):
-            pack_leaf_of(A, B, bias, gate, C, relu, ones, micro_kernel, n, room)
-    for _ in prange(num_threads):
-        work(A, B, bias, gate, C, relu, ones, micro_kernel, leaf, room, leaves_each, parts, counter)
-    if subtrees:
-        for thread in prange(num_threads):
-            join_parts(parts, C, share(C.shape[0], thread, num_threads))
+    it = Product(
+        address(A), A.strides[0] // itemsize, A.strides[1] // itemsize, rows,
+        address(one) if ones_row else 0,
+        aligned(room) if b_leaf > 0 else b, B.strides[0] // itemsize, b_column, b_leaf,
+        address(C), C.strides[0] // itemsize, address(bias) if bias.size else 0, int(relu),
+        address(gate) if gate.size else 0, gate.strides[0] // itemsize,
+        inner, columns, width, lanes, itemsize,
+        leaves, leaves_each, address(parts) if subtrees > 1 else 0, C.size * itemsize,
+        address(counter), b, code[1], num_threads,
+    )  # fmt: skip
+    if b_leaf > 0:
+        run_stage(code[0], it, PACK, counter)
+    run_stage(code[0], it, MULTIPLY, counter)
+    if subtrees > 1:
+        run_stage(code[0], it, JOIN, counter)
+    keep_alive(room), keep_alive(parts), keep_alive(one), keep_alive(counter)
+
+
+@kernel(lambda real: (view(real, 2), view(real, 2), writable(real, 2), *CALL))
+def forward(x, W, y, code, num_threads):
+    """y = x @ W: x (M, K), W (K, N), y (M, N) with contiguous rows."""
+    none = np.empty((0, 0), y.dtype)
+    product(x, W, none[:, 0], none, y, False, False, code, num_threads)
+
+
+@kernel(
+    lambda real: (
+        view(real, 2), view(real, 2), view(real, 2), result(real, 2), result(real, 2), *CALL
+    )
+)  # fmt: skip
+def backward(x, W, grad_y, grad_x, grad_W, code, num_threads):
+    """grad_x = grad_y @ W^T, grad_W = x^T @ grad_y: the shapes of x and W."""
+    none = np.empty((0, 0), grad_x.dtype)
+    product(grad_y, W.T, none[:, 0], none, grad_x, False, False, code, num_threads)
+    product(x.T, grad_y, none[:, 0], none, grad_W, False, False, code, num_threads)

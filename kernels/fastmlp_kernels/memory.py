@@ -46,8 +46,8 @@ def _fetch_add(typing_context, address):
 
 @jit
 def next_task(counter):
-    """Take the next number from counter[0], an int64; no two threads get the same."""
-    return _fetch_add(address(counter))
+    """Take the next number from the int64 at the address `counter`; no two threads get the same."""
+    return _fetch_add(counter)
 
 
 @jit
@@ -56,10 +56,14 @@ def address(array):
     return np.int64(array.ctypes.data)
 
 
-@jit
-def element_strides(array):
-    """The strides of a matrix, counted in elements."""
-    return array.strides[0] // array.itemsize, array.strides[1] // array.itemsize
+@intrinsic
+def keep_alive(typing_context, array):
+    """A last use of `array`: without one, Numba frees it while only its address is in use."""
+
+    def codegen(context, builder, signature, values):
+        return context.get_dummy_value()
+
+    return types.void(array), codegen
 
 
 @jit

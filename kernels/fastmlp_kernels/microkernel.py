@@ -384,16 +384,3 @@ def micro_kernel(dtype):
     """The address of the compiled micro-kernel for a NumPy dtype, float32 or float64."""
     function = _vector_kernel if VECTOR_BITS else _scalar_kernel
     return address_of(function, (from_dtype(dtype), *[types.int64] * len(ARGUMENTS)))
-
-
-@intrinsic
-def call_micro_kernel(typing_context, address, zero, arguments):
-    """Call the micro-kernel at `address` with `zero`, a scalar of its dtype, and ARGUMENTS."""
-
-    def codegen(context, builder, signature, values):
-        passed = [values[1], *cgutils.unpack_tuple(builder, values[2])]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in passed])
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), passed)
-        return context.get_dummy_value()
-
-    return types.void(address, zero, arguments), codegen

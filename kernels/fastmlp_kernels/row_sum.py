@@ -1,7 +1,7 @@
 """The sum and the maximum of a row: x is 1-D and contiguous, the row x[start : start + count].
 
 Sum: element j is added to lane j mod 16 in increasing j, each lane starting at +0; then
-lane[i] += lane[i + 8] for i < 8, then + 4, + 2, + 1; lane[0] is the sum.
+lane[i] += lane[i + 8] for i < 8, then + 4, + 2, + 1; lane[0] is the sum. count is at least 1.
 """
 
 import numpy as np
@@ -12,28 +12,30 @@ from fastmlp_kernels.lanes import LANES
 
 
 @jit
+def last_part(count):
+    """How many elements the last 16 lanes of a row of `count` >= 1 hold: 1 to 16."""
+    return (count - 1) % LANES + 1
+
+
+@jit
 def row_sum(x, start, count):
     zero = x.dtype.type(0)
-    total = lanes.splat(zero)
-    rest = count % LANES
+    rest = last_part(count)
     stop = start + count - rest
+    total = lanes.splat(zero)
     for j in range(start, stop, LANES):
         total = lanes.add(total, lanes.load(x, j))
-    if rest:
-        # The +0 that fills the lanes changes no total: none is -0, as they start at +0.
-        total = lanes.add(total, lanes.load_part(x, stop, rest, zero))
-    return lanes.sum_of_lanes(total)
+    # The +0 that fills the lanes changes no total: none is -0, as they start at +0.
+    return lanes.sum_of_lanes(lanes.add(total, lanes.load_part(x, stop, rest, zero)))
 
 
 @jit
 def row_max(x, start, count):
     """The maximum, or any value if an element is NaN; which zero of +0 and -0 is not fixed."""
     lowest = x.dtype.type(-np.inf)
-    largest = lanes.splat(lowest)
-    rest = count % LANES
+    rest = last_part(count)
     stop = start + count - rest
+    largest = lanes.load_part(x, stop, rest, lowest)
     for j in range(start, stop, LANES):
         largest = lanes.larger(lanes.load(x, j), largest)
-    if rest:
-        largest = lanes.larger(lanes.load_part(x, stop, rest, lowest), largest)
     return lanes.largest_of_lanes(largest)

@@ -12,7 +12,7 @@ from fastmlp_kernels.elementary import exp
 from fastmlp_kernels.fma import fma
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.lanes import LANES
-from fastmlp_kernels.row_sum import row_sum
+from fastmlp_kernels.row_sum import last_part, row_sum
 
 LEAF = 256
 
@@ -29,15 +29,14 @@ def softmax(x, epsilon, e, y):
 @jit
 def normalise(e, classes, epsilon, y):
     """y = e / (rowsum(e) + epsilon)."""
-    zero, rest = e.dtype.type(0), classes % LANES
+    zero, rest = e.dtype.type(0), last_part(classes)
     for start in range(0, e.size, classes):
         divisor = lanes.splat(row_sum(e, start, classes) + epsilon)
         stop = start + classes - rest
         for j in range(start, stop, LANES):
             lanes.store(y, j, lanes.divide(lanes.load(e, j), divisor))
-        if rest:
-            part = lanes.load_part(e, stop, rest, zero)
-            lanes.store_part(y, stop, rest, lanes.divide(part, divisor))
+        part = lanes.load_part(e, stop, rest, zero)
+        lanes.store_part(y, stop, rest, lanes.divide(part, divisor))
 
 
 @jit

@@ -1,0 +1,78 @@
+"""Matmul, compiled."""
+
+from typing import Any
+
+import numpy as np
+from fastmlp_kernels import matmul as kernels
+
+from . import notebook
+from .arithmetic_mode import is_numpy
+from .checks import Array, like, matrix, output, product_shapes, real_arrays, remembered
+from .threads import threads_for
+
+
+class Matmul:
+    """y = x @ W for x (N, inputs) and W (inputs, outputs), float32 or float64, any strides.
+
+    `mem` holds `x` and `W` of the last forward.
+    """
+
+    def __init__(self) -> None:
+        self.mem: dict[str, Any] = {}
+
+    def forward(self, x: Array, W: Array, out: Array | None = None) -> Array:
+        """Return y (N, outputs) in the dtype that x and W promote to.
+
+        It is written to `out` if given: an array of y's shape and dtype that overlaps neither.
+        Raises TypeError for dtypes and ValueError for shapes that don't fit.
+        """
+        x, W = real_arrays(x=x, W=W)
+        shape = product_shapes(x, W)
+        y = np.empty(shape, x.dtype) if out is None else output(out, shape, x.dtype, x=x, W=W)
+        self.mem = {"x": x, "W": W}
+        if is_numpy():
+            return np.matmul(x, W, out=out)
+        rows = with_contiguous_rows(y)
+        threads = threads_for(x.size * W.shape[1])
+        kernels.forward[x.dtype](
+            in_elements(x), in_elements(W), rows, kernels.compiled(x.dtype), threads
+        )
+        return written(rows, y)
+
+    def backward(self, grad_y: Array) -> tuple[Array, Array]:
+        """Return grad_x = grad_y @ W^T and grad_W = x^T @ grad_y for the last forward.
+
+        Raises ValueError if grad_y hasn't the shape of y, RuntimeError without a forward.
+        """
+        x, W = remembered(self.mem, "x", "Matmul"), remembered(self.mem, "W", "Matmul")
+        x, W, grad_y = real_arrays(x=x, W=W, grad_y=grad_y)
+        like("grad_y", matrix("grad_y", grad_y), "x @ W", (x.shape[0], W.shape[1]))
+        if is_numpy():
+            return notebook.matmul(grad_y, W.T), notebook.matmul(x.T, grad_y)
+        grad_x, grad_W = np.empty(x.shape, x.dtype), np.empty(W.shape, x.dtype)
+        threads = threads_for(x.size * W.shape[1])
+        kernels.backward[x.dtype](
+            in_elements(x), in_elements(W), in_elements(grad_y), grad_x, grad_W,
+            kernels.compiled(x.dtype), threads,
+        )  # fmt: skip
+        return grad_x, grad_W
+
+
+def in_elements(x: Array) -> Array:
+    """Return x, or a copy where its strides are not whole elements (a field of a record)."""
+    if x.flags.c_contiguous or not any(stride % x.itemsize for stride in x.strides):
+        return x
+    return np.ascontiguousarray(x)
+
+
+def with_contiguous_rows(y: Array) -> Array:
+    """Return y, or new memory of its shape if a kernel can't write y's rows where they lie."""
+    fits = y.strides[1] == y.itemsize and y.strides[0] % y.itemsize == 0
+    return y if y.flags.c_contiguous or fits else np.empty(y.shape, y.dtype)
+
+
+def written(rows: Array, y: Array) -> Array:
+    """Return y, filled from `rows` where `with_contiguous_rows` gave new memory."""
+    if rows is not y:
+        y[...] = rows
+    return y

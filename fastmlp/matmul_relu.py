@@ -1,0 +1,83 @@
+"""MatmulRelu: a layer's product, bias and relu in one, compiled."""
+
+from typing import Any
+
+import numpy as np
+from fastmlp_kernels import matmul as matmul_kernels
+from fastmlp_kernels import matmul_relu as kernels
+
+from . import notebook
+from .arithmetic_mode import is_numpy
+from .checks import Array, bias_row, like, output, product_shapes, real_arrays, remembered
+from .matmul import in_elements, with_contiguous_rows, written
+from .threads import threads_for
+
+
+class MatmulRelu:
+    """y = relu(x @ W + b) for x (N, inputs), W (inputs, outputs), b (outputs,) or none.
+
+    A bias is one more index of the product: exactly a last row of W beside a last column of ones of
+    x, without copying x. float32 or float64, any strides. `mem` holds `x`, `W`, `b` and `y` of the
+    last forward.
+    """
+
+    def __init__(self) -> None:
+        self.mem: dict[str, Any] = {}
+
+    def forward(
+        self, x: Array, W: Array, b: Array | None = None, out: Array | None = None
+    ) -> Array:
+        """Return y (N, outputs) in the dtype that the inputs promote to.
+
+        It is written to `out` if given: an array of y's shape and dtype that overlaps no input.
+        Raises TypeError for dtypes and ValueError for shapes that don't fit.
+        """
+        if b is None:
+            x, W = real_arrays(x=x, W=W)
+        else:
+            x, W, b = real_arrays(x=x, W=W, b=b)
+        y = affine(x, W, b, out, relu=True)
+        self.mem = {"x": x, "W": W, "b": b, "y": y}
+        return y
+
+    def backward(self, grad_y: Array) -> tuple[Array, ...]:
+        """Return (grad_x, grad_W), and grad_b third if the last forward had a bias.
+
+        Raises ValueError if grad_y hasn't the shape of y, RuntimeError without a forward.
+        """
+        y = remembered(self.mem, "y", "MatmulRelu")
+        with_bias = self.mem["b"] is not None
+        x, W, y, grad_y = real_arrays(x=self.mem["x"], W=self.mem["W"], y=y, grad_y=grad_y)
+        like("grad_y", grad_y, "y", y.shape)
+        if is_numpy():
+            g = notebook.relu_backward(y, grad_y)
+            gradients = notebook.affine_backward(x, W, g, with_bias)
+            return gradients
+        grad_x = np.empty(x.shape, x.dtype)
+        grad_W = np.empty((W.shape[0] + with_bias, W.shape[1]), x.dtype)
+        kernels.backward[x.dtype](
+            in_elements(x), in_elements(W), np.ascontiguousarray(y), np.ascontiguousarray(grad_y),
+            np.empty(y.shape, y.dtype), grad_x, grad_W,
+            matmul_kernels.compiled(x.dtype), threads_for(x.size * W.shape[1]),
+        )  # fmt: skip
+        return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else (grad_x, grad_W)
+
+
+def affine(x: Array, W: Array, b: Array | None, out: Array | None, *, relu: bool) -> Array:
+    """Return x @ W + b, or its relu, for arrays of one dtype: the forward of every layer."""
+    shape = product_shapes(x, W)
+    inputs = {"x": x, "W": W}
+    if b is not None:
+        inputs["b"] = bias_row(b, W)
+    y = np.empty(shape, x.dtype) if out is None else output(out, shape, x.dtype, **inputs)
+    if is_numpy():
+        h = notebook.affine(x, W, b)
+        y[...] = notebook.relu(h) if relu else h
+        return y
+    rows = with_contiguous_rows(y)
+    bias = np.empty(0, x.dtype) if b is None else np.ascontiguousarray(b)
+    kernels.forward[x.dtype](
+        in_elements(x), in_elements(W), bias, rows, relu,
+        matmul_kernels.compiled(x.dtype), threads_for(x.size * W.shape[1]),
+    )  # fmt: skip
+    return written(rows, y)

@@ -1,0 +1,110 @@
+"""The multilayer perceptron: relu layers, then the log-probabilities of the classes."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import notebook
+from .arithmetic_mode import is_numpy
+from .checks import Array, real_arrays
+from .log import Log
+from .log_softmax import LogSoftmax
+from .matmul_relu import affine
+from .parameters import Parameters, Rng, bit_generator
+from .relu import Relu
+from .softmax import Softmax
+
+
+class MLP(Parameters):
+    """A multilayer perceptron that classifies: relu(x @ W + b) layers, the last without relu.
+
+    The log-probabilities are LogSoftmax of the last layer. `sizes`: the numbers of inputs, of each
+    hidden layer's outputs and of classes, as [784, 100, 10]. `bias`: one flag, or one per layer.
+    `dtype`: float32 or float64. `rng`: None, an integer seed, or NumPy's Generator or BitGenerator
+    of PCG64; a seed gives the same bits on every machine. Weights start uniform, biases at 0.
+
+    Wk has shape (inputs + bias, outputs), the bias as its last row; `parameters` is their list, and
+    all lie in one buffer, `flat_parameters`, their gradients in `flat_gradients`. Assigning, as in
+    `model.W1 = array`, writes into it.
+    """
+
+    _head: ClassVar[tuple[type[Any], ...]] = (LogSoftmax,)
+    _last_forward: tuple[list[Array], list[Any]] | None = None
+
+    def forward(self, x: Array) -> Array:
+        """Return log_prob (N, classes) for x (N, ...) with `sizes[0]` numbers for each sample.
+
+        It is kept as `log_prob`, which is also `h{layers}_log`. x of a dtype wider than the model's
+        is a TypeError, a shape that doesn't fit is a ValueError.
+        """
+        h = self._inputs(x)
+        activations = []
+        for layer, W in enumerate(self.parameters):
+            h, W = real_arrays(x=h, W=W)
+            activations.append(h)
+            inputs = self.sizes[layer]
+            b = W[inputs] if self.bias[layer] else None
+            h = affine(h, W[:inputs], b, None, relu=layer < len(self.bias) - 1)
+        head = [operation() for operation in self._head]
+        for operation in head:
+            h = operation.forward(h)
+        self._last_forward = activations, head
+        self.log_prob = h
+        return h
+
+    def backward(self, label: Array) -> None:
+        """Write the gradients of the loss, summed over the last forward's samples, to `gradients`.
+
+        loss = sum of -log_prob * label; label (N, classes): one-hot rows, or these times a weight
+        (1 / N for the mean loss). Raises ValueError for another shape, TypeError for values that
+        the model's dtype doesn't hold exactly, RuntimeError without a forward.
+        """
+        activations, head = self._remembered()
+        g = -self._labels(label, len(activations[0]))
+        for operation in reversed(head):
+            g = operation.backward(g)
+        for layer in reversed(range(len(activations))):
+            x = activations[layer]
+            self._write_gradient(layer, x, g)
+            if layer:  # nobody asks for the gradient of the model's own input
+                W = self.parameters[layer][: self.sizes[layer]]
+                mask = Relu()
+                mask.mem["x"] = x  # x is relu(h): above 0 exactly where h is
+                g = mask.backward(affine(g, W.T, None, None, relu=False))
+
+    def _remembered(self) -> tuple[list[Array], list[Any]]:
+        if self._last_forward is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: expected a forward before it, got none; "
+                "call forward first"
+            )
+        return self._last_forward
+
+    def _write_gradient(self, layer: int, x: Array, g: Array) -> None:
+        """Write x^T @ g, and 1^T @ g below it where the layer has a bias, to the gradient of W."""
+        grad_W, inputs = self.gradients[layer], self.sizes[layer]
+        if is_numpy():
+            if self.bias[layer]:
+                x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1)
+            grad_W[...] = notebook.matmul(x.T, g)
+            return
+        affine(x.T, g, None, grad_W[:inputs], relu=False)
+        if self.bias[layer]:
+            affine(np.ones((1, len(x)), x.dtype), g, None, grad_W[inputs:], relu=False)
+
+
+class NotebookMLP(MLP):
+    """The notebook's own model: 784-100-10, no bias in the second layer, float64, Softmax then Log.
+
+    Its weights are normal(0, 1) from NumPy's Generator, unscaled. Under arithmetic("numpy") it has
+    the bits of the notebook's own code. `rng` is as in `MLP`.
+    """
+
+    _head = (Softmax, Log)
+
+    def __init__(self, rng: Rng = None) -> None:
+        generator = bit_generator(rng)
+        super().__init__([784, 100, 10], bias=[True, False], dtype=np.float64, rng=generator)
+        normal = np.random.Generator(generator).normal
+        for W in self.parameters:
+            W[...] = normal(size=W.shape)

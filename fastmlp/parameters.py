@@ -1,0 +1,268 @@
+"""The weights of a model: one flat buffer for all layers, and their initial values."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .checks import Array, dtype_error, shape_error
+
+Rng = int | np.random.Generator | np.random.BitGenerator | None
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Parameters:
+    """The arrays W1, W2, ... of a multilayer perceptron and their gradients W1_grad, W2_grad, ...
+
+    Wk has shape (inputs + bias, outputs); where the layer has a bias, it is the last row. All are
+    views into `flat_parameters`, their gradients into `flat_gradients`: assigning to one, as in
+    `model.W1 = array` or `model.W1 -= step`, writes into the buffer. `parameters` and `gradients`
+    are the lists of the arrays. `log_prob`, which is also `h{layers}_log`, is the result of the
+    last forward.
+    """
+
+    sizes: tuple[int, ...]
+    bias: tuple[bool, ...]
+    dtype: np.dtype[Any]
+    flat_parameters: Array
+    flat_gradients: Array
+    log_prob: Array
+    _named: dict[str, Array]
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        bias: bool | Sequence[bool] = True,
+        dtype: DTypeLike = np.float32,
+        rng: Rng = None,
+    ) -> None:
+        self.sizes = _checked_sizes(sizes)
+        self.bias = _checked_bias(bias, len(self.sizes) - 1)
+        self.dtype = _checked_dtype(dtype)
+        generator = bit_generator(rng)
+        count = sum(rows * columns for rows, columns in self._shapes())
+        self.flat_parameters = np.zeros(count, self.dtype)
+        self.flat_gradients = np.zeros(count, self.dtype)
+        self._name_views()
+        for layer, W in enumerate(self.parameters):
+            inputs, outputs = self.sizes[layer : layer + 2]
+            last = layer == len(self.parameters) - 1
+            W[:inputs] = uniform(generator, (inputs, outputs), _bound(inputs, outputs, last))
+
+    @property
+    def parameters(self) -> list[Array]:
+        """The arrays W1, W2, ...: views into `flat_parameters`."""
+        return [self._named[f"W{layer}"] for layer in range(1, len(self.sizes))]
+
+    @property
+    def gradients(self) -> list[Array]:
+        """The arrays W1_grad, W2_grad, ...: views into `flat_gradients`."""
+        return [self._named[f"W{layer}_grad"] for layer in range(1, len(self.sizes))]
+
+    def _shapes(self) -> list[tuple[int, int]]:
+        rows = [inputs + bias for inputs, bias in zip(self.sizes, self.bias, strict=False)]
+        return list(zip(rows, self.sizes[1:], strict=True))
+
+    def _name_views(self) -> None:
+        named, start = {}, 0
+        for layer, (rows, columns) in enumerate(self._shapes(), start=1):
+            place = slice(start, start := start + rows * columns)
+            named[f"W{layer}"] = self.flat_parameters[place].reshape(rows, columns)
+            named[f"W{layer}_grad"] = self.flat_gradients[place].reshape(rows, columns)
+        self._named = named
+
+    def __getattr__(self, name: str) -> Array:
+        # Called only where the usual look-up has failed.
+        attributes = self.__dict__
+        named: dict[str, Array] = attributes.get("_named", {})
+        if name in named:
+            return named[name]
+        layers = len(attributes.get("sizes", (None,))) - 1
+        if name == f"h{layers}_log":
+            name = "log_prob"
+        if name == "log_prob":
+            if name in attributes:
+                return self.log_prob
+            raise AttributeError(
+                f"{type(self).__name__}.log_prob: expected a forward before it, got none; "
+                "call forward first"
+            )
+        known = [*named, "log_prob", f"h{layers}_log"]
+        raise AttributeError(
+            f"{type(self).__name__}: expected one of the arrays {', '.join(known)}, got {name!r}; "
+            f"this model has {layers} layers",
+            name=name,
+            obj=self,
+        )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        array = self.__dict__.get("_named", {}).get(name)
+        if array is None:
+            object.__setattr__(self, name, value)
+        elif value is not array:  # `model.W1 -= step` assigns the array to itself
+            _write(name, array, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_named"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._name_views()
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({list(self.sizes)}, bias={list(self.bias)}, "
+            f"dtype={self.dtype.name})"
+        )
+
+    def _inputs(self, x: Array) -> Array:
+        """Return x as a matrix (N, inputs); raise where it does not fit the model."""
+        x = np.asarray(x)
+        if x.dtype.kind not in "fiub":
+            raise dtype_error(
+                "x", f"an array of {self.dtype}", x.dtype, "convert with x.astype(np.float32)"
+            )
+        if np.result_type(x, self.dtype) != self.dtype:
+            raise dtype_error(
+                "x",
+                f"{self.dtype}, the model's dtype, or a narrower one",
+                x.dtype,
+                f"convert with x.astype(np.{self.dtype}), or make the model with dtype=np.float64",
+            )
+        columns = math.prod(x.shape[1:])
+        if x.ndim < 2 or columns != self.sizes[0]:
+            raise shape_error(
+                "x",
+                f"(samples, ...) with {self.sizes[0]} numbers for each sample, the model's inputs",
+                f"shape {x.shape}",
+                "reshape it, a single sample with x.reshape(1, -1)",
+            )
+        return x.reshape(len(x), columns)
+
+    def _labels(self, label: Array, samples: int) -> Array:
+        """Return label (N, classes) in the model's dtype; raise where it does not fit."""
+        label = np.asarray(label)
+        if label.dtype.kind not in "fiub":
+            raise dtype_error(
+                "label", f"one-hot rows of {self.dtype}", label.dtype, "use fastmlp.one_hot"
+            )
+        shape = (samples, self.sizes[-1])
+        if label.shape != shape:
+            raise shape_error(
+                "label",
+                f"shape {shape}, a one-hot row for each sample of the last forward",
+                f"shape {label.shape}",
+                f"make it of integer labels with fastmlp.one_hot(labels, {self.sizes[-1]})",
+            )
+        narrow = label.astype(self.dtype, copy=False)
+        if narrow is not label and not np.array_equal(narrow, label, equal_nan=True):
+            raise dtype_error(
+                "label",
+                f"values that {self.dtype}, the model's dtype, holds exactly",
+                label.dtype,
+                f"round them yourself with label.astype(np.{self.dtype})",
+            )
+        return narrow
+
+
+def bit_generator(rng: Rng) -> np.random.PCG64:
+    """Return the PCG64 stream of `rng`: None (fresh entropy), a seed, or NumPy's own objects."""
+    if isinstance(rng, np.random.Generator):
+        rng = rng.bit_generator
+    if isinstance(rng, np.random.PCG64):
+        return rng
+    if rng is None or (hasattr(rng, "__index__") and not isinstance(rng, bool)):
+        if rng is not None and rng.__index__() < 0:
+            raise shape_error("rng", "a seed of 0 or more", rng, "pass a non-negative integer")
+        return np.random.PCG64(None if rng is None else rng.__index__())
+    raise TypeError(
+        f"rng: expected None, an integer seed, or a PCG64 generator, got {type(rng).__name__}; "
+        "pass np.random.default_rng(seed)"
+    )
+
+
+def uniform(generator: np.random.PCG64, shape: tuple[int, int], bound: float) -> Array:
+    """Return float64 of `shape` in [-bound, bound): (2u - 1) * bound, u = (raw >> 11) * 2^-53."""
+    raw = np.asarray(generator.random_raw(shape[0] * shape[1])).reshape(shape)
+    u = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return np.asarray((2 * u - 1) * bound)
+
+
+def shuffled(generator: np.random.PCG64, count: int) -> Array:
+    """Return 0 .. count - 1 in a random order: the stable argsort of `count` raw draws."""
+    return np.argsort(np.asarray(generator.random_raw(count)), kind="stable")
+
+
+def _bound(inputs: int, outputs: int, last: bool) -> float:
+    """The largest initial weight: it keeps the size of a layer's outputs near that of its inputs.
+
+    Before a relu: He et al., "Delving deep into rectifiers", 2015. In the last layer: Glorot &
+    Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
+    """
+    return math.sqrt(6 / (inputs + outputs)) if last else math.sqrt(6 / inputs)
+
+
+def _checked_sizes(sizes: object) -> tuple[int, ...]:
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise TypeError(
+            f"sizes: expected a list of integers, got {type(sizes).__name__}; "
+            "pass for example [784, 100, 10]"
+        )
+    checked = []
+    for size in sizes:
+        if isinstance(size, bool) or not hasattr(size, "__index__"):
+            raise TypeError(
+                f"sizes: expected integers, got {type(size).__name__}; convert with int(...)"
+            )
+        checked.append(int(size.__index__()))
+    if len(checked) < 2 or min(checked) < 1:
+        raise shape_error(
+            "sizes",
+            "two or more sizes of 1 or more: inputs, hidden layers, classes",
+            checked,
+            "pass for example [784, 100, 10]",
+        )
+    return tuple(checked)
+
+
+def _checked_bias(bias: object, layers: int) -> tuple[bool, ...]:
+    flags = [bias] * layers if isinstance(bias, bool | np.bool_) else bias
+    if not isinstance(flags, Iterable) or isinstance(flags, str):
+        raise TypeError(
+            f"bias: expected True, False or one of them per layer, got {type(bias).__name__}; "
+            "pass for example bias=True"
+        )
+    flags = list(flags)
+    if not all(isinstance(one, bool | np.bool_) for one in flags):
+        raise TypeError(f"bias: expected True or False per layer, got {flags}; pass booleans")
+    if len(flags) != layers:
+        raise shape_error(
+            "bias", f"one flag, or {layers}, one per layer", f"{len(flags)}", "pass bias=True"
+        )
+    return tuple(map(bool, flags))
+
+
+def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    checked = np.dtype(dtype)
+    if checked not in _FLOATS:
+        raise dtype_error("dtype", "float32 or float64", checked, "pass dtype=np.float32")
+    return checked.newbyteorder("=")
+
+
+def _write(name: str, array: Array, value: object) -> None:
+    value = np.asarray(value)
+    if value.shape != array.shape:
+        raise shape_error(
+            name, f"shape {array.shape}", f"shape {value.shape}", "pass an array of that shape"
+        )
+    if value.dtype.kind not in "fiub" or np.result_type(value, array.dtype) != array.dtype:
+        raise dtype_error(
+            name,
+            f"{array.dtype}, the model's dtype, or a narrower one",
+            value.dtype,
+            f"convert with .astype(np.{array.dtype})",
+        )
+    array[...] = value

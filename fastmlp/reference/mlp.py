@@ -1,0 +1,80 @@
+"""The multilayer perceptron in plain NumPy."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..checks import Array, real_arrays
+from ..parameters import Parameters, Rng, bit_generator
+from .log import Log
+from .log_softmax import LogSoftmax
+from .matmul import matmul
+from .matmul_relu import affine
+from .relu import Relu
+from .softmax import Softmax
+
+
+class MLP(Parameters):
+    """relu(x @ W + b) layers, the last without relu, then LogSoftmax.
+
+    Arguments and attributes are those of `fastmlp.MLP`, which computes the same bits.
+    """
+
+    _head: ClassVar[tuple[type[Any], ...]] = (LogSoftmax,)
+    _last_forward: tuple[list[Array], list[Any]] | None = None
+
+    def forward(self, x: Array) -> Array:
+        """Return log_prob (N, classes) for x (N, ...), and keep what backward needs."""
+        h = self._inputs(x)
+        activations = []
+        for layer, W in enumerate(self.parameters):
+            h, W = real_arrays(x=h, W=W)
+            activations.append(h)
+            inputs = self.sizes[layer]
+            h = affine(h, W[:inputs], W[inputs] if self.bias[layer] else None)
+            if layer < len(self.bias) - 1:
+                h = Relu().forward(h)
+        head = [operation() for operation in self._head]
+        for operation in head:
+            h = operation.forward(h)
+        self._last_forward = activations, head
+        self.log_prob = h
+        return h
+
+    def backward(self, label: Array) -> None:
+        """Write the gradients of the loss, the sum of -log_prob * label, to `gradients`."""
+        if self._last_forward is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: expected a forward before it, got none; "
+                "call forward first"
+            )
+        activations, head = self._last_forward
+        g = -self._labels(label, len(activations[0]))
+        for operation in reversed(head):
+            g = operation.backward(g)
+        for layer in reversed(range(len(activations))):
+            x, W, inputs = activations[layer], self.parameters[layer], self.sizes[layer]
+            with_ones = x
+            if self.bias[layer]:
+                with_ones = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1)
+            self.gradients[layer][...] = matmul(with_ones.T, g)
+            if layer:  # nobody asks for the gradient of the model's own input
+                relu = Relu()
+                relu.mem["x"] = x  # x is relu(h): above 0 exactly where h is
+                g = relu.backward(matmul(g, W[:inputs].T))
+
+
+class NotebookMLP(MLP):
+    """The notebook's own model: 784-100-10, no bias in the second layer, float64, Softmax then Log.
+
+    Its weights are normal(0, 1) from NumPy's Generator, unscaled.
+    """
+
+    _head = (Softmax, Log)
+
+    def __init__(self, rng: Rng = None) -> None:
+        generator = bit_generator(rng)
+        super().__init__([784, 100, 10], bias=[True, False], dtype=np.float64, rng=generator)
+        normal = np.random.Generator(generator).normal
+        for W in self.parameters:
+            W[...] = normal(size=W.shape)

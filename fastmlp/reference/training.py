@@ -1,0 +1,44 @@
+"""The loss, the accuracy and a training step in plain NumPy."""
+
+from typing import Any
+
+import numpy as np
+
+from ..checks import Array
+from ..labels import accuracy_of, fitting_labels
+from .matmul import matmul
+from .mlp import MLP
+from .row_sum import row_sum
+from .update import sgd
+
+
+def compute_loss(log_prob: Array, labels: Array) -> Any:
+    """Return the mean over samples of rowsum((-log_prob) * labels), labels (N, classes)."""
+    log_prob, labels = fitting_labels(log_prob, labels)
+    with np.errstate(all="ignore"):
+        losses = row_sum(-log_prob * labels)
+        total = matmul(np.ones((1, len(losses)), losses.dtype), losses)
+        return total[0, 0] / losses.dtype.type(len(losses))
+
+
+def compute_accuracy(log_prob: Array, labels: Array) -> Any:
+    """Return the share of samples whose largest log_prob is their label's (one-hot or integer)."""
+    return accuracy_of(log_prob, labels)
+
+
+def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) -> tuple[Any, Any]:
+    """Update the model by W -= learning_rate * W_grad; return (loss, accuracy) from before it."""
+    model.forward(x)
+    model.backward(y)
+    loss, accuracy = compute_loss(model.log_prob, y), compute_accuracy(model.log_prob, y)
+    sgd(model.parameters, model.gradients, learning_rate)
+    return loss, accuracy
+
+
+def test(model: MLP, x: Array, y: Array) -> tuple[Any, Any]:
+    """Return (loss, accuracy) of the model for x (N, ...) and one-hot y (N, classes)."""
+    log_prob = model.forward(x)
+    return compute_loss(log_prob, y), compute_accuracy(log_prob, y)
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it by its name

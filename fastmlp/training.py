@@ -1,0 +1,64 @@
+"""The loss, the accuracy and a training step, as the notebook calls them."""
+
+from typing import Any
+
+import numpy as np
+from fastmlp_kernels import loss as kernels
+
+from .arithmetic_mode import is_numpy
+from .checks import Array
+from .labels import accuracy_of, fitting_labels
+from .matmul_relu import affine
+from .mlp import MLP
+from .update import sgd
+
+
+def compute_loss(log_prob: Array, labels: Array) -> Any:
+    """Return the mean over samples of the sum of -log_prob * labels, the cross-entropy.
+
+    log_prob, labels: (N, classes), float32 or float64, labels one-hot (any numbers work); the loss
+    is a NumPy scalar of the dtype they promote to. Raises TypeError for dtypes, ValueError for
+    shapes and for no samples.
+    """
+    log_prob, labels = fitting_labels(log_prob, labels)
+    if is_numpy():
+        return np.mean(np.sum(-log_prob * labels, axis=1))
+    losses = np.empty((len(log_prob), 1), log_prob.dtype)
+    kernels.sample_losses[log_prob.dtype](
+        np.ascontiguousarray(log_prob), np.ascontiguousarray(labels), losses[:, 0]
+    )
+    ones = np.ones((1, len(losses)), losses.dtype)
+    total = affine(ones, losses, None, None, relu=False)[0, 0]
+    return total / losses.dtype.type(len(losses))
+
+
+def compute_accuracy(log_prob: Array, labels: Array) -> Any:
+    """Return the share of samples whose largest log_prob is that of their label, a float64.
+
+    log_prob (N, classes); labels one-hot (N, classes), or integers (N,). Raises TypeError for
+    dtypes, ValueError for shapes, for integers outside 0 .. classes - 1 and for no samples.
+    """
+    return accuracy_of(log_prob, labels)
+
+
+def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) -> tuple[Any, Any]:
+    """Update the model by W -= learning_rate * W_grad; return (loss, accuracy) from before it.
+
+    x (N, ...), y one-hot (N, classes). The gradients are those of the summed loss, so a fitting
+    learning rate falls as N rises; 1e-5 is the notebook's, for 60,000 samples. Errors are those of
+    `model.forward`, `model.backward` and `sgd`; the model's parameters are unchanged then.
+    """
+    model.forward(x)
+    model.backward(y)
+    loss, accuracy = compute_loss(model.log_prob, y), compute_accuracy(model.log_prob, y)
+    sgd([model.flat_parameters], [model.flat_gradients], learning_rate)
+    return loss, accuracy
+
+
+def test(model: MLP, x: Array, y: Array) -> tuple[Any, Any]:
+    """Return (loss, accuracy) of the model for x (N, ...) and one-hot y (N, classes)."""
+    log_prob = model.forward(x)
+    return compute_loss(log_prob, y), compute_accuracy(log_prob, y)
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it by its name
