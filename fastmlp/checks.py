@@ -64,7 +64,7 @@ def matrix(name: str, array: Array) -> Array:
 
 
 def rows_of_classes(name: str, array: Array) -> Array:
-    """Return `array` if it is a matrix (N, classes) with at least one class, else raise ValueError."""
+    """Return `array` if it is a matrix with at least one column, else raise ValueError."""
     matrix(name, array)
     if array.shape[1] == 0:
         raise shape_error(

@@ -10,7 +10,7 @@ from .checks import Array, real_arrays
 from .log import Log
 from .log_softmax import LogSoftmax
 from .matmul_relu import affine
-from .parameters import Parameters, Rng, bit_generator
+from .parameters import Parameters, Rng, draw_normal
 from .relu import Relu
 from .softmax import Softmax
 
@@ -103,8 +103,7 @@ class NotebookMLP(MLP):
     _head = (Softmax, Log)
 
     def __init__(self, rng: Rng = None) -> None:
-        generator = bit_generator(rng)
-        super().__init__([784, 100, 10], bias=[True, False], dtype=np.float64, rng=generator)
-        normal = np.random.Generator(generator).normal
-        for W in self.parameters:
-            W[...] = normal(size=W.shape)
+        super().__init__([784, 100, 10], bias=[True, False], dtype=np.float64, rng=rng)
+
+    def _draw_weights(self, generator: np.random.PCG64) -> None:
+        draw_normal(self.parameters, generator)

@@ -47,6 +47,9 @@ class Parameters:
         self.flat_parameters = np.zeros(count, self.dtype)
         self.flat_gradients = np.zeros(count, self.dtype)
         self._name_views()
+        self._draw_weights(generator)
+
+    def _draw_weights(self, generator: np.random.PCG64) -> None:
         for layer, W in enumerate(self.parameters):
             inputs, outputs = self.sizes[layer : layer + 2]
             last = layer == len(self.parameters) - 1
@@ -106,7 +109,9 @@ class Parameters:
             _write(name, array, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_named"}
+        # Neither the views, which would lose their buffer, nor what the last forward kept.
+        kept = ("sizes", "bias", "dtype", "flat_parameters", "flat_gradients")
+        return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -184,6 +189,13 @@ def bit_generator(rng: Rng) -> np.random.PCG64:
     )
 
 
+def draw_normal(parameters: list[Array], generator: np.random.PCG64) -> None:
+    """Fill the arrays with normal(0, 1) of NumPy's Generator, as the notebook does."""
+    normal = np.random.Generator(generator).normal
+    for W in parameters:
+        W[...] = normal(size=W.shape)
+
+
 def uniform(generator: np.random.PCG64, shape: tuple[int, int], bound: float) -> Array:
     """Return float64 of `shape` in [-bound, bound): (2u - 1) * bound, u = (raw >> 11) * 2^-53."""
     raw = np.asarray(generator.random_raw(shape[0] * shape[1])).reshape(shape)
@@ -197,7 +209,7 @@ def shuffled(generator: np.random.PCG64, count: int) -> Array:
 
 
 def _bound(inputs: int, outputs: int, last: bool) -> float:
-    """The largest initial weight: it keeps the size of a layer's outputs near that of its inputs.
+    """Return the largest initial weight, which keeps the outputs as large as the inputs.
 
     Before a relu: He et al., "Delving deep into rectifiers", 2015. In the last layer: Glorot &
     Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.

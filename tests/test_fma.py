@@ -181,10 +181,11 @@ def products_below_the_smallest(rng, dtype):
 
 
 def near_overflow(rng, dtype):
-    maxexp = np.finfo(dtype).maxexp
+    info = np.finfo(dtype)
     a = wide(rng, dtype)
-    b = np.ldexp(1.0 / a, maxexp - rng.integers(0, 4, COUNT))
-    return a, b, np.ldexp(signs(rng), maxexp - rng.integers(1, 60, COUNT))
+    b = np.ldexp(1.0 / a, info.maxexp - rng.integers(0, 12, COUNT))
+    c = np.ldexp(1.0, info.maxexp - rng.integers(1, 60, COUNT))
+    return a, b, signs(rng) * np.where(rng.random(COUNT) < 0.3, float(info.max), c)
 
 
 def edge_of_the_largest(rng, dtype):

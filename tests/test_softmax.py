@@ -8,14 +8,16 @@ from fastmlp import notebook, reference
 DTYPES = [np.float32, np.float64]
 SHAPES = [(7, classes) for classes in range(1, 41)]
 SHAPES += [(0, 10), (1, 10), (8, 10), (64, 10), (65, 10), (300, 10), (130, 16), (130, 17)]
-SHAPES += [(70, 100), (5, 255), (5, 256), (5, 257), (3, 512), (3, 513), (3, 769), (2, 1000), (1, 1300)]
+SHAPES += [(70, 100), (1, 1300)]
+SHAPES += [(5, 255), (5, 256), (5, 257), (3, 512), (3, 513), (3, 769), (2, 1000)]
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def threads(request):
+def threads(request, monkeypatch):
     before = fastmlp.get_num_threads()
     if request.param > before:
         pytest.skip("this machine has one core")
+    monkeypatch.setattr("fastmlp.threads.SMALLEST_PARALLEL_WORK", 0)
     fastmlp.set_num_threads(request.param)
     yield request.param
     fastmlp.set_num_threads(before)
@@ -38,7 +40,7 @@ def test_forward_and_backward_equal_the_reference(dtype, shape):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(2001, 10), (40, 300)], ids=str)
+@pytest.mark.parametrize("shape", [(0, 10), (1, 10), (2001, 10), (41, 300)], ids=str)
 def test_any_number_of_threads(dtype, shape, threads):
     assert_equals_reference(floats(3, shape, dtype), floats(4, shape, dtype))
 

@@ -1,6 +1,7 @@
 """The operations in plain NumPy: the page to open to learn what an operation means."""
 
 from ..arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
+from ..gradient_check import gradient_check
 from ..labels import one_hot
 from ..mnist import mnist_dataset
 from ..threads import get_num_threads, set_num_threads
@@ -13,3 +14,29 @@ from .relu import Relu
 from .softmax import Softmax
 from .training import compute_accuracy, compute_loss, test, train_one_step
 from .update import adam, momentum, sgd
+
+__all__ = [
+    "MLP",
+    "Log",
+    "LogSoftmax",
+    "Matmul",
+    "MatmulRelu",
+    "NotebookMLP",
+    "Relu",
+    "Softmax",
+    "adam",
+    "arithmetic",
+    "compute_accuracy",
+    "compute_loss",
+    "get_arithmetic",
+    "get_num_threads",
+    "gradient_check",
+    "mnist_dataset",
+    "momentum",
+    "one_hot",
+    "set_arithmetic",
+    "set_num_threads",
+    "sgd",
+    "test",
+    "train_one_step",
+]

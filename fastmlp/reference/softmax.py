@@ -29,7 +29,7 @@ class Softmax:
             x_exp = exp(x)
             y = x_exp / (row_sum(x_exp) + x.dtype.type(self.epsilon))
         self.mem = {"out": y, "x_exp": x_exp}
-        return y
+        return np.asarray(y)
 
     def backward(self, grad_y: Array) -> Array:
         """Return grad_x = (-t) + grad_y * y, t[j] = sum over i of grad_y[i] * (y[i] * y[j])."""

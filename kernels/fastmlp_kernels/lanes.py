@@ -45,7 +45,7 @@ def _pointer(context, builder, array_type, array, start, vector):
 
 
 def _first_lanes(builder, count):
-    """True in the first `count` lanes."""
+    """Return a mask of the first `count` lanes."""
     numbers = ir.Constant(ir.VectorType(_INDEX, LANES), list(range(LANES)))
     return builder.icmp_signed("<", numbers, _splat(builder, count))
 
@@ -77,7 +77,7 @@ def load(typing_context, array, start):
 
 @intrinsic
 def load_part(typing_context, array, start, count, rest):
-    """Return array[start : start + count], count < 16, the other lanes filled with `rest`."""
+    """Return array[start : start + count], count <= 16, the other lanes filled with `rest`."""
     lanes = LanesType(array.dtype)
 
     def codegen(context, builder, signature, arguments):
@@ -109,7 +109,7 @@ def store(typing_context, array, start, values):
 
 @intrinsic
 def store_part(typing_context, array, start, count, values):
-    """array[start : start + count] = the first `count` of values; count < 16."""
+    """array[start : start + count] = the first `count` of values; count <= 16."""
 
     def codegen(context, builder, signature, arguments):
         data, start, count, values = arguments

@@ -1,4 +1,7 @@
-"""Log: y = log(x + epsilon); grad_x = (1 / (x + epsilon)) * grad_y. All arrays 1-D, of one length."""
+"""Log: y = log(x + epsilon); grad_x = (1 / (x + epsilon)) * grad_y.
+
+All arrays are 1-D and of one length.
+"""
 
 from numba import prange
 

@@ -55,7 +55,7 @@ def log_softmax(x, logp, p, scratch):
 
 @jit
 def shift(x, classes, z):
-    """z = x - max(x) for each row.
+    """Write z = x - max(x) for each row.
 
     With a NaN in the row the maximum may be anything: the NaN reaches rowsum(e), so the whole row.
     Nor does the sign of a maximum of zero matter: of x = +0 and -0, rowsum(e) is at least 2.
@@ -78,7 +78,7 @@ def row_sums(x, classes, sums):
 
 @jit
 def normalise(z, e, log_r, r, logp, p):
-    """logp = z - log(r) and p = e / r for each row; logp may be z, and p may be e."""
+    """Write logp = z - log(r) and p = e / r for each row; logp may be z, and p may be e."""
     classes = z.size // r.size
     zero, rest = p.dtype.type(0), last_part(classes)
     for row in range(r.size):
@@ -111,9 +111,7 @@ def log_softmax_backward(p, grad_y, grad_x):
         lanes.store_part(flat_grad_x, stop, rest, lanes.subtract(part, mixed))
 
 
-@kernel(
-    lambda real: (packed(real, 2), result(real, 2), result(real, 2), integer), parallel=True
-)
+@kernel(lambda real: (packed(real, 2), result(real, 2), result(real, 2), integer), parallel=True)
 def forward(x, logp, p, num_threads):
     if num_threads == 1:
         log_softmax(x, logp, p, np.empty(SCRATCH_SIZE, x.dtype))
@@ -123,9 +121,7 @@ def forward(x, logp, p, num_threads):
             log_softmax(x[mine], logp[mine], p[mine], np.empty(SCRATCH_SIZE, x.dtype))
 
 
-@kernel(
-    lambda real: (packed(real, 2), packed(real, 2), result(real, 2), integer), parallel=True
-)
+@kernel(lambda real: (packed(real, 2), packed(real, 2), result(real, 2), integer), parallel=True)
 def backward(p, grad_y, grad_x, num_threads):
     if num_threads == 1:
         log_softmax_backward(p, grad_y, grad_x)

@@ -27,7 +27,15 @@ from fastmlp_kernels.blocking import (
     tile_shape,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, result, share, view, writable
-from fastmlp_kernels.memory import address, aligned, keep_alive, load, next_task, store
+from fastmlp_kernels.memory import (
+    address,
+    aligned,
+    keep_alive,
+    load,
+    next_task,
+    store,
+    transpose_block,
+)
 from fastmlp_kernels.microkernel import micro_kernel
 from fastmlp_kernels.parallel import call, call_on_threads
 
@@ -69,17 +77,37 @@ def pack_leaf(zero, it, panels, leaf, target):
     for p in range(panels.shape[0]):
         first, columns = panels[p, 0], panels[p, 1]
         width = panel_width(columns, it.lanes)
+        source = it.unpacked + (start * it.b_row + first * it.b_column) * it.itemsize
+        place = target + steps * first * it.itemsize
+        squares = 0
+        if it.b_row == 1 and it.lanes > 1:
+            squares = transpose_squares(zero, it, source, steps, columns, place, width)
         for k in range(steps):
-            source = (start + k) * it.b_row + first * it.b_column
-            place = steps * first + k * width
+            done = squares if k < steps // it.lanes * it.lanes else 0
             if it.b_column == 1:
                 for j in range(columns):
-                    store(load(zero, it.unpacked, source + j), target, place + j)
+                    store(load(zero, source, k * it.b_row + j), place, k * width + j)
             else:
-                for j in range(columns):
-                    store(load(zero, it.unpacked, source + j * it.b_column), target, place + j)
+                for j in range(done, columns):
+                    store(load(zero, source, k * it.b_row + j * it.b_column), place, k * width + j)
             for j in range(columns, width):
-                store(zero, target, place + j)
+                store(zero, place, k * width + j)
+
+
+@jit
+def transpose_squares(zero, it, source, steps, columns, place, width):
+    """Pack what fits in squares of a vector's lanes; return how many columns that was."""
+    squares = columns // it.lanes * it.lanes
+    for j in range(0, squares, it.lanes):
+        for k in range(0, steps // it.lanes * it.lanes, it.lanes):
+            transpose_block(
+                zero,
+                source + (j * it.b_column + k) * it.itemsize,
+                it.b_column,
+                place + (k * width + j) * it.itemsize,
+                width,
+            )
+    return squares
 
 
 @jit

@@ -38,6 +38,16 @@ def _int(value):
     return ir.Constant(_INT, value)
 
 
+def emit_fma(builder, x, y, total):
+    """The vector fma(x, y, total). By hand: llvmlite's builder takes scalars only, and its
+    declare_intrinsic builds a wrong signature for this."""
+    vector = total.type
+    letter = "f32" if isinstance(vector.element, ir.FloatType) else "f64"
+    kind = ir.FunctionType(vector, [vector] * 3)
+    name = f"llvm.fma.v{vector.count}{letter}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [x, y, total])
+
+
 class _Tile:
     """Emits the code of one tile; every value is a vector of the CPU's width."""
 
@@ -211,12 +221,7 @@ class _Tile:
             builder.store(builder.add(ahead, stride["ahead_step"]), place["ahead"])
 
     def _fma(self, slot, x, y):
-        letter = "f32" if self.itemsize == 4 else "f64"
-        # Declared by hand: llvmlite's declare_intrinsic builds a wrong signature for it.
-        function = self._intrinsic(
-            f"llvm.fma.v{self.lanes}{letter}", self.vector, *[self.vector] * 3
-        )
-        self.builder.store(self.builder.call(function, [x, y, self.builder.load(slot)]), slot)
+        self.builder.store(emit_fma(self.builder, x, y, self.builder.load(slot)), slot)
 
     def _add_bias(self):
         """One more index k with a = 1: fma(1, bias, total) is total + bias."""
@@ -354,7 +359,6 @@ def _scalar_kernel(
     c, c_row, columns, bias, relu, gate, gate_row, ahead, ahead_step,
 ):  # fmt: skip
     """The same without vectors, element by element, for a CPU without FMA: right, not fast."""
-    one = zero + 1
     for i in range(rows):
         for j in range(columns):
             total = zero
@@ -374,8 +378,8 @@ def _scalar_kernel(
                 continue
             if relu != 0:
                 total = total if total > zero else zero
-            if gate != 0:
-                total *= one if load(zero, gate, i * gate_row + j) > zero else zero
+            if gate != 0 and not load(zero, gate, i * gate_row + j) > zero:
+                total *= zero
             store(total, c, i * c_row + j)
 
 

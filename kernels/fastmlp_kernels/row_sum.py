@@ -13,7 +13,7 @@ from fastmlp_kernels.lanes import LANES
 
 @jit
 def last_part(count):
-    """How many elements the last 16 lanes of a row of `count` >= 1 hold: 1 to 16."""
+    """Return how many elements the last 16 lanes of a row of `count` >= 1 hold: 1 to 16."""
     return (count - 1) % LANES + 1
 
 
@@ -31,7 +31,7 @@ def row_sum(x, start, count):
 
 @jit
 def row_max(x, start, count):
-    """The maximum, or any value if an element is NaN; which zero of +0 and -0 is not fixed."""
+    """Return the maximum, or any value if an element is NaN; which of +0 and -0 is not fixed."""
     lowest = x.dtype.type(-np.inf)
     rest = last_part(count)
     stop = start + count - rest

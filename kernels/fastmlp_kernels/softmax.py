@@ -1,7 +1,8 @@
 """Softmax over the rows of x (N, classes), N >= 0, classes >= 1.
 
 e = exp(x); y = e / (rowsum(e) + epsilon).
-t[j] = sum over i of g[i] * (y[i] * y[j]), leaves of 256 chains then the tree; grad_x = (-t) + g * y.
+t[j] = sum over i of g[i] * (y[i] * y[j]), chains over leaves of 256, then the tree;
+grad_x = (-t) + g * y.
 """
 
 import numpy as np
@@ -15,20 +16,28 @@ from fastmlp_kernels.lanes import LANES
 from fastmlp_kernels.row_sum import last_part, row_sum
 
 LEAF = 256
+BLOCK_SIZE = 65536  # elements of a block: e stays in the cache until it is divided
+SHORT = 32  # classes of the longest row whose gradient is computed for 64 rows at a time
+SHORT_ROWS = 64
 
 
 @jit
 def softmax(x, epsilon, e, y):
     """Write e and y, both of x's shape."""
-    flat_x, flat_e = x.reshape(-1), e.reshape(-1)
-    for i in range(flat_x.size):
-        flat_e[i] = exp(flat_x[i])
-    normalise(flat_e, x.shape[1], epsilon, y.reshape(-1))
+    samples, classes = x.shape
+    rows = max(8, BLOCK_SIZE // classes // 8 * 8)  # a multiple of 8, so exp has no remainder
+    flat_x, flat_e, flat_y = x.reshape(-1), e.reshape(-1), y.reshape(-1)
+    for start in range(0, samples, rows):
+        block = slice(start * classes, min(start + rows, samples) * classes)
+        x_block, e_block = flat_x[block], flat_e[block]
+        for i in range(x_block.size):
+            e_block[i] = exp(x_block[i])
+        normalise(e_block, classes, epsilon, flat_y[block])
 
 
 @jit
 def normalise(e, classes, epsilon, y):
-    """y = e / (rowsum(e) + epsilon)."""
+    """Write y = e / (rowsum(e) + epsilon)."""
     zero, rest = e.dtype.type(0), last_part(classes)
     for start in range(0, e.size, classes):
         divisor = lanes.splat(row_sum(e, start, classes) + epsilon)
@@ -43,15 +52,48 @@ def normalise(e, classes, epsilon, y):
 def softmax_backward(y, grad_y, grad_x):
     """Write grad_x; all three of shape (N, classes)."""
     samples, classes = y.shape
-    leaves = np.empty(((classes + LEAF - 1) // LEAF, classes), y.dtype)
-    for row in range(samples):
-        s, g, grad = y[row], grad_y[row], grad_x[row]
-        for leaf in range(leaves.shape[0]):
-            part = slice(leaf * LEAF, min((leaf + 1) * LEAF, classes))
-            chains(s[part], g[part], s, leaves[leaf])
-        join(leaves)
-        for j in range(s.size):
-            grad[j] = -leaves[0, j] + g[j] * s[j]
+    if classes <= SHORT:
+        columns = np.zeros((3, classes, SHORT_ROWS), y.dtype)
+        for start in range(0, samples, SHORT_ROWS):
+            block = slice(start, min(start + SHORT_ROWS, samples))
+            backward_by_columns(y[block], grad_y[block], grad_x[block], columns)
+    else:
+        leaves = np.empty(((classes + LEAF - 1) // LEAF, classes), y.dtype)
+        for row in range(samples):
+            backward_by_row(y[row], grad_y[row], grad_x[row], leaves)
+
+
+@jit
+def backward_by_columns(y, grad_y, grad_x, columns):
+    """Up to 64 short rows, one in each lane. columns: (3, classes, 64)."""
+    rows, classes = y.shape
+    s, g, t = columns[0], columns[1], columns[2]
+    width = (rows + LANES - 1) // LANES * LANES
+    for row in range(rows):
+        for j in range(classes):
+            s[j, row], g[j, row] = y[row, j], grad_y[row, j]
+    t[:] = t.dtype.type(0)
+    for i in range(classes):
+        for j in range(classes):
+            for lane in range(width):
+                t[j, lane] = fma(g[i, lane], s[i, lane] * s[j, lane], t[j, lane])
+    for j in range(classes):
+        for lane in range(width):
+            t[j, lane] = -t[j, lane] + g[j, lane] * s[j, lane]
+    for row in range(rows):
+        for j in range(classes):
+            grad_x[row, j] = t[j, row]
+
+
+@jit
+def backward_by_row(s, g, grad_x, leaves):
+    """One row of any length. leaves: a row of `classes` for each leaf; its values don't matter."""
+    for leaf in range(leaves.shape[0]):
+        part = slice(leaf * LEAF, min((leaf + 1) * LEAF, s.size))
+        chains(s[part], g[part], s, leaves[leaf])
+    join(leaves)
+    for j in range(s.size):
+        grad_x[j] = -leaves[0, j] + g[j] * s[j]
 
 
 @jit
@@ -88,9 +130,7 @@ def forward(x, epsilon, e, y, num_threads):
             softmax(x[mine], epsilon, e[mine], y[mine])
 
 
-@kernel(
-    lambda real: (packed(real, 2), packed(real, 2), result(real, 2), integer), parallel=True
-)
+@kernel(lambda real: (packed(real, 2), packed(real, 2), result(real, 2), integer), parallel=True)
 def backward(y, grad_y, grad_x, num_threads):
     if num_threads == 1:
         softmax_backward(y, grad_y, grad_x)

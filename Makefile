@@ -1,0 +1,42 @@
+# Everything from a bare checkout: `make train`, `make test`, `make bench`, `make help`.
+
+MINIMUM := 3.11
+PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$python; break; }; done)
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+# Warnings of a user's own environment have no part in the tests.
+unexport PYTHONPATH PYTHONWARNINGS
+
+.PHONY: help train test lint bench clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+train: $(INSTALLED) ## train MNIST and print the accuracy for the test images
+	@$(VENV)/bin/fastmlp train
+
+test: lint ## run ruff, mypy and pytest
+	@$(RUN) -m pytest
+
+lint: $(INSTALLED)
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+bench: $(INSTALLED) ## run the benchmarks
+	@$(RUN) -m pytest bench --override-ini python_files='bench_*.py' --benchmark-only
+
+clean: ## remove the environment
+	rm -rf $(VENV)
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python of $(MINIMUM) or newer with venv found: \
+	install one, or name it with make PYTHON=..." >&2; exit 2; }
+	@echo "Installing into $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@

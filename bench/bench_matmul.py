@@ -1,0 +1,113 @@
+"""The products of a layer: every provider, the FMA peak beside them.
+
+    python bench/bench_matmul.py [--rounds 15] [--only layer]
+
+prints medians of interleaved rounds, each provider's time over fastmlp's, and the fraction of the
+FMA peak measured in the same run.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import providers  # first: it clears what a shell sets against NumPy
+from fastmlp_kernels import peak
+from timing import interleaved
+
+import fastmlp
+
+
+def measured_peak(dtype, num_threads):
+    """The most floating-point operations a second, of several tries."""
+    totals = np.full(num_threads, 0.5, dtype)
+    steps, best = 1_000_000, 0.0
+    for _ in range(10):
+        start = time.perf_counter()
+        peak.run_chains[totals.dtype](totals, steps, num_threads)
+        seconds = time.perf_counter() - start
+        best = max(best, num_threads * peak.flops(totals.itemsize, steps) / seconds)
+        totals[:] = 0.5
+    return best
+
+
+def layer_calls(dtype, M, K, N):
+    random = np.random.default_rng(0)
+    x = random.random((M, K)).astype(dtype)
+    W = (random.standard_normal((K, N)) / np.sqrt(K)).astype(dtype)
+    b = random.standard_normal(N).astype(dtype)
+    return make(providers.LAYER, dtype, x, W, b), 2 * M * (K + 1) * N
+
+
+def gradient_calls(dtype, M, K, N):
+    """x^T @ grad_y: x (M, K) is read across its rows."""
+    random = np.random.default_rng(0)
+    x = random.random((M, K)).astype(dtype)
+    grad_y = random.standard_normal((M, N)).astype(dtype)
+    return make(providers.MATMUL, dtype, x.T, grad_y), 2 * M * K * N
+
+
+def matmul_calls(dtype, M, K, N):
+    random = np.random.default_rng(0)
+    a, b = (random.standard_normal(shape).astype(dtype) for shape in ((M, K), (K, N)))
+    return make(providers.MATMUL, dtype, a, b), 2 * M * K * N
+
+
+def make(table, dtype, *arrays):
+    calls = {}
+    for name, (module, function) in table.items():
+        if not providers.installed(module):
+            print(f"{name} isn't installed: left out")
+        elif not (name == "torch oneDNN" and dtype == np.float64):  # it has float32 only
+            calls[name] = function(*arrays)
+    check(calls)
+    return calls
+
+
+def check(calls):
+    """Every provider's result is near fastmlp's before anything is timed."""
+    expected = np.asarray(calls["fastmlp"]())
+    scale = np.abs(expected).max()
+    for name, call in calls.items():
+        error = np.abs(np.asarray(call()) - expected).max() / scale
+        if not error < 1e-4:
+            raise SystemExit(f"{name} computes something else: relative error {error:.1e}")
+
+
+ROWS = [
+    ("layer", layer_calls, np.float32, (60_000, 784, 100)),
+    ("layer", layer_calls, np.float64, (60_000, 784, 100)),
+    ("layer", layer_calls, np.float32, (128, 784, 100)),
+    ("layer", layer_calls, np.float32, (32, 784, 512)),
+    ("x^T @ grad_y", gradient_calls, np.float32, (60_000, 784, 100)),
+    ("x^T @ grad_y", gradient_calls, np.float64, (60_000, 784, 100)),
+    ("x @ W", matmul_calls, np.float32, (1024, 1024, 1024)),
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    options = parser.parse_args()
+    num_threads = fastmlp.get_num_threads()
+    peaks = {dtype: measured_peak(dtype, num_threads) for dtype in (np.float32, np.float64)}
+    for dtype, value in peaks.items():
+        print(f"FMA peak, {num_threads} threads, {dtype.__name__}: {value / 1e9:.0f} GFLOP/s")
+    for name, calls_for, dtype, shape in ROWS:
+        if options.only not in name:
+            continue
+        calls, flops = calls_for(dtype, *shape)
+        seconds = interleaved(calls, options.rounds)
+        peaks[dtype] = max(peaks[dtype], measured_peak(dtype, num_threads))
+        print(f"\n{name} {'x'.join(map(str, shape))} {dtype.__name__}")
+        ours = np.median(seconds["fastmlp"])
+        for provider, values in seconds.items():
+            median = np.median(values)
+            print(
+                f"  {provider:14} {median * 1e3:9.3f} ms (best {values.min() * 1e3:.3f})"
+                f"  {median / ours:5.2f} x fastmlp  {flops / median / peaks[dtype]:5.1%} of peak"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The command line: `fastmlp train`, `fastmlp check` and `fastmlp info`."""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import fastmlp
+
+from .arithmetic_mode import get_arithmetic
+from .commands import UserError
+
+USER_ERROR = 2  # the exit code of argparse, too
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with one line on stderr, without the usage."""
+        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0, 1 for a failed check, 2 for a user's error.
+
+    `arguments` are those after the program's name, by default the process's own.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except UserError as error:
+        message = " ".join(str(error).split())
+        print(f"fastmlp {options.command}: error: {message}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print(f"\nfastmlp {options.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="fastmlp",
+        description="Train small multilayer perceptrons on a CPU: compiled, "
+        "with the same bits on every machine.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="train|check|info")
+    _add_train(commands)
+    check = commands.add_parser(
+        "check",
+        help="check every gradient against finite differences",
+        description="Check the gradient of every operation, and of their chain, against finite "
+        "differences in float64 (and PyTorch, where it is installed). Exits 1 on failure.",
+    )
+    check.set_defaults(run=_check)
+    info = commands.add_parser(
+        "info",
+        help="show CPU, threads, cache folder, versions and arithmetic",
+        description="Show what fastmlp computes with: CPU, vector width, threads, threading "
+        "layer, the folder of compiled kernels, versions and arithmetic.",
+    )
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _add_train(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a network on MNIST",
+        description="Train a network on MNIST and print its loss and accuracy for the test images.",
+    )
+    train.set_defaults(run=_train)
+    train.add_argument(
+        "--notebook",
+        action="store_true",
+        help="run the notebook's own job: 784-100-10 in float64, weights normal(0, 1), all images "
+        "in every step (50 epochs, learning rate 1e-5 on the summed loss)",
+    )
+    train.add_argument("--epochs", type=_count, metavar="N", help="default 5; 50 with --notebook")
+    train.add_argument(
+        "--batch-size", type=_count, metavar="N", help="images in a step, default 128"
+    )
+    train.add_argument(
+        "--learning-rate",
+        type=_positive,
+        metavar="RATE",
+        help="at the start, falling to 0 in equal steps; default 0.2 on the mean loss of a batch, "
+        "with momentum 0.9. With --notebook: 1e-5 throughout",
+    )
+    train.add_argument(
+        "--hidden",
+        type=_count,
+        nargs="*",
+        metavar="N",
+        help="outputs of each hidden layer, default 128; none for a linear model",
+    )
+    train.add_argument(
+        "--seed", type=_seed, metavar="N", help="of the initial weights and of the shuffles"
+    )
+    train.add_argument(
+        "--threads",
+        type=_count,
+        metavar="N",
+        help="default 1, enough for small batches; all cores with --notebook",
+    )
+    train.add_argument(
+        "--data",
+        type=Path,
+        metavar="ROOT",
+        help="folder of the four MNIST files; default: those in the package",
+    )
+
+
+def _train(options: argparse.Namespace) -> int:
+    from . import commands
+
+    # A batch is a few hundred microseconds' work: waiting for a second thread costs more than it
+    # saves as soon as other processes want the cores.
+    threads = options.threads or (fastmlp.get_num_threads() if options.notebook else 1)
+    with commands.as_user_error(ValueError):
+        fastmlp.set_num_threads(threads)
+    given = {
+        name: value
+        for name in ("epochs", "learning_rate", "seed", "batch_size", "hidden")
+        if (value := getattr(options, name)) is not None
+    }
+    if not options.notebook:
+        commands.train(options.data, **given)
+        return 0
+    for name in ("batch_size", "hidden"):
+        if name in given:
+            raise UserError(
+                f"--{name.replace('_', '-')}: expected without --notebook, whose job is fixed; "
+                "leave one of them out"
+            )
+    commands.train_notebook(options.data, **given)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from . import commands
+
+    return 0 if commands.check() else 1
+
+
+def _info(options: argparse.Namespace) -> int:
+    import llvmlite
+    import numba
+    import numpy
+    from fastmlp_kernels.cache import cache_folder
+    from fastmlp_kernels.cpu import vector_bits
+    from numba.np.ufunc.parallel import threading_layer
+
+    bits = vector_bits()
+    numba.get_num_threads()  # starts the threads, without which there is no threading layer
+    rows = {
+        "CPU": f"{_cpu_name()}, {os.cpu_count()} cores",
+        "vectors": f"{bits} bits, fused multiply-add" if bits else "no fused multiply-add",
+        "threads": str(fastmlp.get_num_threads()),
+        "threading layer": threading_layer(),
+        "arithmetic": get_arithmetic(),
+        "compiled kernels": str(cache_folder()),
+        "fastmlp": f"{fastmlp.__version__}, {Path(fastmlp.__file__).parent}",
+        "Python": f"{platform.python_version()}, {platform.platform()}",
+        "NumPy": numpy.__version__,
+        "Numba": f"{numba.__version__}, llvmlite {llvmlite.__version__}",
+    }
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:<{width}}  {value}")
+    return 0
+
+
+def _cpu_name() -> str:
+    import llvmlite.binding
+
+    name = llvmlite.binding.get_host_cpu_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor() or platform.machine()} ({name})"
+
+
+def _count(text: str) -> int:
+    value = _seed(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer of 1 or more, got {text!r}")
+    return value
+
+
+def _seed(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected an integer of 0 or more, got {text!r}")
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value

@@ -1,0 +1,53 @@
+"""The machine's own limits, for benches: the rate of FMAs in registers.
+
+Nothing but fma(x, y, total) on as many independent accumulators as hide its latency (4 or 5 cycles
+on two units): no loads, no stores. What it reaches is the most that any product can.
+"""
+
+from llvmlite import ir
+from numba import prange
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from fastmlp_kernels.blocking import VECTOR_BITS
+from fastmlp_kernels.jit import integer, jit, kernel, result
+from fastmlp_kernels.microkernel import emit_fma
+
+ACCUMULATORS = 12
+
+
+@intrinsic
+def _fma_chains(typing_context, real, steps):
+    """Run ACCUMULATORS vector chains of `steps` FMAs; return one lane of their sum."""
+
+    def codegen(context, builder, signature, values):
+        start, count = values
+        lanes = max(1, VECTOR_BITS // real.bitwidth)
+        vector = ir.VectorType(start.type, lanes)
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = builder.insert_element(undefined, start, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        factor = builder.shuffle_vector(first, undefined, zeros)
+        slots = [cgutils.alloca_once_value(builder, factor) for _ in range(ACCUMULATORS)]
+        with cgutils.for_range(builder, count):
+            for slot in slots:
+                builder.store(emit_fma(builder, factor, factor, builder.load(slot)), slot)
+        total = builder.load(slots[0])
+        for slot in slots[1:]:
+            total = builder.fadd(total, builder.load(slot))
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+    return real(real, steps), codegen
+
+
+@jit
+def flops(itemsize, steps):
+    """The floating-point operations of one thread's chains."""
+    return 2 * ACCUMULATORS * max(1, VECTOR_BITS // 8 // itemsize) * steps
+
+
+@kernel(lambda real: (result(real, 1), integer, integer), parallel=True)
+def run_chains(totals, steps, num_threads):
+    """`steps` FMAs in each chain of each thread; totals (num_threads,) keeps them from vanishing."""
+    for thread in prange(num_threads):
+        totals[thread] = _fma_chains(totals[thread], steps)
