@@ -60,7 +60,7 @@ def onednn_layer(x: Array, W: Array, b: Array) -> Call:
     import torch
 
     tx, tb = torch.from_numpy(x), torch.from_numpy(b)
-    weight = torch.from_numpy(np.ascontiguousarray(W.T)).to_mkldnn()
+    weight = torch.from_numpy(np.ascontiguousarray(W.T))
     weight = torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
 
     def call() -> object:
