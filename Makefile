@@ -24,7 +24,6 @@ test: lint ## run ruff, mypy and pytest
 
 lint: $(INSTALLED)
 	@$(RUN) -m ruff check .
-	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
 bench: $(INSTALLED) ## run the benchmarks

@@ -166,6 +166,19 @@ def near_ties(rng, dtype):
     return 1 + part, signs(rng) * b, signs(rng) * addend
 
 
+def barely_over_ties(rng, dtype):
+    """Half an ulp of the addend, times 1 + 2^-2n = (1 - h + 2^-n)(1 + h + 2^-n), h^2 = 2^(1-n)."""
+    info = np.finfo(dtype)
+    n = (info.nmant - 1) | 1
+    h = math.ldexp(1.0, (1 - n) // 2)
+    exponent = rng.choice([-20, 0, 20, info.minexp, info.minexp - 4], COUNT)
+    half_ulp = np.maximum(exponent, info.minexp) - info.nmant - 1 - rng.integers(-1, 2, COUNT)
+    a = np.ldexp(1 - h + 2.0**-n, half_ulp // 2)
+    b = np.ldexp(1 + h + 2.0**-n, half_ulp - half_ulp // 2)
+    c = np.ldexp(1 + rng.choice([0, 1, 2, 3, 2.0**19], COUNT) * float(info.eps), exponent)
+    return signs(rng) * a, b, signs(rng) * c
+
+
 def subnormal_results(rng, dtype):
     tiny = float(np.finfo(dtype).tiny)
     a = wide(rng, dtype)
@@ -220,6 +233,7 @@ KINDS = (
     far_apart,
     ties,
     near_ties,
+    barely_over_ties,
     subnormal_results,
     products_below_the_smallest,
     near_overflow,

@@ -13,6 +13,7 @@ from fastmlp_kernels.cpu import vector_bits
 from fastmlp_kernels.jit import jit
 
 LEAF = 256  # the arithmetic's own: one chain of the index k
+LINE = 64  # bytes of a cache line
 
 VECTOR_BITS = vector_bits()
 
@@ -44,6 +45,15 @@ TILES = [
 # the leaf of B (256 KiB for 256 columns) and for the next block, which is being prefetched.
 BLOCK_ROWS = 64
 
+# Up to this many leaves a tile runs over all of them at once, and its partial tiles stay in the
+# level-1 cache; the panel of B it reads, 64 KiB a leaf, must stay in level 2.
+FEW_LEAVES = 8
+
+# The elements of the largest tile.
+LARGEST_TILE = max(rows * (vectors + (group > 1)) for rows, vectors, group in TILES) * max(
+    1, VECTOR_BITS // 32
+)
+
 # Packing copies B once; reading it in place costs loads that cross cache lines and pages for each
 # row tile. From this many rows on the copy pays.
 PACK_ROWS = 192
@@ -63,6 +73,12 @@ def lanes_of(itemsize):
 
 
 @jit
+def panel_width(columns, lanes):
+    """The elements that a row of a packed panel, or of a partial tile, takes: whole vectors."""
+    return (columns + lanes - 1) // lanes * lanes
+
+
+@jit
 def count_panels(columns, lanes):
     """The number of panels for a result of so many columns."""
     vectors = (columns + lanes - 1) // lanes
@@ -71,7 +87,7 @@ def count_panels(columns, lanes):
 
 @jit
 def set_panels(columns, lanes, panels):
-    """Fill panels[p] = (first column, columns, vectors, group), as even in width as can be."""
+    """Fill panels[p] = (first column, columns, vectors, group, width), as even as can be."""
     vectors = (columns + lanes - 1) // lanes
     count = panels.shape[0]
     first = 0
@@ -85,6 +101,7 @@ def set_panels(columns, lanes, panels):
         panels[p, 1] = min(width * lanes, columns - first)
         panels[p, 2] = width if group == 1 else width - 1
         panels[p, 3] = group
+        panels[p, 4] = panel_width(panels[p, 1], lanes)
         first += width * lanes
 
 

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numba.core import types
 from numba.core.ccallback import CFunc
+from numba.np.ufunc.parallel import _launch_threads
 
 from fastmlp_kernels.cache import KernelCache, cache_folder
 
@@ -87,6 +88,9 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
         self.__doc__ = function.__doc__
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
+        # Starts Numba's threads. A cached kernel that calls a parallel function needs their symbols,
+        # which Numba loads by itself only for the parallel function.
+        _launch_threads()
         dispatcher = numba.njit(parallel=self.parallel, **FLAGS)(self.function)
         dispatcher._cache = KernelCache(self.function)
         with _compiling(self.function.__name__):

@@ -18,10 +18,14 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from fastmlp_kernels.blocking import (
     BLOCK_ROWS,
+    FEW_LEAVES,
+    LARGEST_TILE,
     LEAF,
+    LINE,
     count_panels,
     lanes_of,
     leaves_per_task,
+    panel_width,
     pays_to_pack,
     set_panels,
     tile_shape,
@@ -57,14 +61,8 @@ CALL = (result(integer, 1), integer)  # the last arguments of a kernel: `compile
 
 
 @jit
-def panel_width(columns, lanes):
-    """The elements that a row of a packed panel, or of a partial tile, takes: whole vectors."""
-    return (columns + lanes - 1) // lanes * lanes
-
-
-@jit
 def make_panels(it):
-    panels = np.empty((count_panels(it.columns, it.lanes), 4), np.int64)
+    panels = np.empty((count_panels(it.columns, it.lanes), 5), np.int64)
     set_panels(it.columns, it.lanes, panels)
     return panels
 
@@ -76,9 +74,9 @@ def pack_leaf(zero, it, panels, leaf, target):
     steps = min(LEAF, it.inner - start)
     for p in range(panels.shape[0]):
         first, columns = panels[p, 0], panels[p, 1]
-        width = panel_width(columns, it.lanes)
+        width = panels[p, 4]
         source = it.unpacked + (start * it.b_row + first * it.b_column) * it.itemsize
-        place = target + steps * first * it.itemsize
+        place = target + first * LEAF * it.itemsize
         squares = 0
         if it.b_row == 1 and it.lanes > 1:
             squares = transpose_squares(zero, it, source, steps, columns, place, width)
@@ -111,89 +109,119 @@ def transpose_squares(zero, it, source, steps, columns, place, width):
 
 
 @jit
-def look_ahead(it, i, start, rows, number):
-    """What of A to fetch during tile `number` of a block: an address and its step for each k.
+def look_ahead(it, panels, p, block, rows, leaf):
+    """What of A to fetch meanwhile: an address, and the steps to the next k and to the next tile.
 
-    Where k runs along the memory, the same rows of the next block, whole rows spread over the
-    leaves; where it runs across, one cache line of the next block for each k.
+    Where k runs along the memory, the same rows of the next block, a share of each row for each
+    panel; where k runs across, one cache line of the next block for each k.
     """
+    start, parts = leaf * LEAF, panels.shape[0]
     if it.a_row != 1:
-        return it.a + ((i + BLOCK_ROWS) * it.a_row + start * rows) * it.itemsize, rows
-    ahead = i - i % BLOCK_ROWS + BLOCK_ROWS
+        share_of_k = max(1, rows // parts)
+        first = (block + BLOCK_ROWS) * it.a_row + (p * it.inner + start) * share_of_k
+        return it.a + first * it.itemsize, share_of_k, rows * it.a_row
+    ahead = block + BLOCK_ROWS
     if ahead >= it.rows:
         ahead, start = 0, start + LEAF
-    ahead += number * (64 // it.itemsize)
-    return it.a + (start * it.a_step + ahead) * it.itemsize, it.a_step
+    line = LINE // it.itemsize
+    first = start * it.a_step + ahead + p * line
+    return it.a + first * it.itemsize, it.a_step, parts * line
 
 
 @jit
-def run_panel(zero, it, panel, i0, i1, block, leaf, run_first, run_stop, b_leaf, partials):
-    """One panel's tiles of BLOCK_ROWS rows from `block` on, over one leaf.
+def run_tiles(zero, it, panels, p, i, tile, count, leaf, run, b_leaf, c, c_row, ahead, partial):
+    """`count` tiles of panel p from row i on, one below the other, from a leaf on.
 
-    The task has the rows i0 .. i1 and the leaves run_first .. run_stop. b_leaf: the address of the
-    packed leaf of B, or 0.
+    run: the task's first leaf, the one behind its last, the leaves to run over now. b_leaf: the
+    address of the packed leaf of B, or 0. partial: the address of the first tile's first level, and
+    the steps to the next level and to the next tile.
     """
-    first, columns, vectors, group = panel[0], panel[1], panel[2], panel[3]
-    start = leaf * LEAF
-    steps = min(LEAF, it.inner - start)
-    width = panel_width(columns, it.lanes)
+    first, columns = panels[p, 0], panels[p, 1]
+    start, final = leaf * LEAF, leaf + run[2] - 1
+    a, a_row, a_step = it.a + (i * it.a_row + start * it.a_step) * it.itemsize, it.a_row, it.a_step
+    if i == it.rows:
+        a, a_row, a_step = it.ones, 0, 0
     b, b_step = it.b + (start * it.b_row + first) * it.itemsize, it.b_row
+    b_next = LEAF * it.b_row
     if b_leaf:
-        b, b_step = b_leaf + steps * first * it.itemsize, width
-    bias = it.bias + first * it.itemsize if it.bias and leaf == it.leaves - 1 else 0
-    height = i1 - i0 + 1
-    c, c_row = it.c, it.c_row
-    if it.parts:
-        c, c_row = it.parts + run_first // it.leaves_each * it.part_size, it.columns
+        b, b_step = b_leaf + first * LEAF * it.itemsize, panels[p, 4]
+        b_next = it.b_leaf
+    call(
+        it.tile,
+        zero, tile[0], tile[1], tile[2], count, a, a_row, a_step, b, b_step, b_next,
+        leaf - run[0], run[2], min(LEAF, it.inner - final * LEAF), int(final == run[1] - 1),
+        partial[0], partial[1], partial[2],
+        c + (i * c_row + first) * it.itemsize, c_row, columns,
+        it.bias + first * it.itemsize if it.bias and final == it.leaves - 1 else 0, it.relu,
+        it.gate + (i * it.gate_row + first) * it.itemsize if it.gate else 0, it.gate_row,
+        ahead[0], ahead[1], ahead[2],
+    )  # fmt: skip
+
+
+@jit
+def packed_leaf(it, leaf):
+    """The address of one leaf of the packed B; 0 where B is read in place."""
+    return it.b + leaf * it.b_leaf * it.itemsize if it.b_leaf > 0 else 0
+
+
+@jit
+def run_block(zero, it, panels, block, i0, i1, leaf, run, b_leaf, c, c_row, scratch, spread):
+    """A block of rows of the task's rows i0 .. i1, from a leaf on (see run_tiles).
+
+    `spread`: each tile has partial tiles of its own in scratch, for the leaves to come.
+    """
     stop = min(block + BLOCK_ROWS, i1)
-    i = block
-    number = 0
-    while i < stop or (i == stop == it.rows and it.ones):
-        a, a_row, a_step = it.a + (i * it.a_row + start * it.a_step) * it.itemsize, it.a_row, it.a_step
-        if i == stop:  # the row of ones
-            a, a_row, a_step = it.ones, 0, 0
-        rows, tile_vectors, tile_group = tile_shape(max(1, stop - i), vectors, group)
-        ahead, ahead_step = a, 0
-        if first == 0 and i < stop:
-            ahead, ahead_step = look_ahead(it, i, start, rows, number)
-        call(
-            it.tile,
-            zero, rows, tile_vectors, tile_group, a, a_row, a_step, b, b_step, steps,
-            leaf - run_first, int(leaf == run_stop - 1),
-            partials + (height * first + (i - i0) * width) * it.itemsize, height * it.width,
-            c + (i * c_row + first) * it.itemsize, c_row, columns,
-            bias, it.relu,
-            it.gate + (i * it.gate_row + first) * it.itemsize if it.gate else 0, it.gate_row,
-            ahead, ahead_step,
-        )  # fmt: skip
-        i += rows
-        number += 1
+    height = i1 - i0 + 1
+    level_size = height * it.width if spread else LARGEST_TILE
+    for p in range(panels.shape[0]):
+        i = block
+        while i < stop or (i == it.rows and it.ones):
+            tile = tile_shape(max(1, stop - i), panels[p, 2], panels[p, 3])
+            count = max(1, (stop - i) // tile[0])
+            ahead = look_ahead(it, panels, p, i, tile[0], leaf)
+            partial = scratch
+            if spread:
+                partial += (height * panels[p, 0] + (i - i0) * panels[p, 4]) * it.itemsize
+            tile_size = tile[0] * panels[p, 4] if spread else 0
+            run_tiles(
+                zero, it, panels, p, i, tile, count, leaf, run, b_leaf, c, c_row, ahead,
+                (partial, level_size, tile_size),
+            )  # fmt: skip
+            i += count * tile[0]
 
 
 @jit
 def run_task(zero, it, panels, number, scratch, room):
     """Task `number`: a block of rows over all leaves, or all rows over a subtree of leaves.
 
-    `scratch`: the address of its partial tiles; `room`: that of one packed leaf of B.
+    `scratch`: the address of the partial tiles; `room`: that of one packed leaf of B.
     """
-    i0, i1 = number * BLOCK_ROWS, min(number * BLOCK_ROWS + BLOCK_ROWS, it.rows)
-    first, stop = 0, it.leaves
+    block = number * BLOCK_ROWS
+    i0, i1, first, stop = block, min(block + BLOCK_ROWS, it.rows), 0, it.leaves
+    c, c_row = it.c, it.c_row
     if it.parts:
-        i0, i1 = 0, it.rows
-        first = number * it.leaves_each
+        i0, i1, first = 0, it.rows, number * it.leaves_each
         stop = min(first + it.leaves_each, it.leaves)
+        c, c_row = it.parts + number * it.part_size, it.columns
+    elif runs_at_once(it):
+        run = (0, it.leaves, it.leaves)
+        b_leaf = packed_leaf(it, 0)
+        run_block(zero, it, panels, block, i0, i1, 0, run, b_leaf, c, c_row, scratch, False)
+        return
     for leaf in range(first, stop):
-        b_leaf = 0
-        if it.b_leaf > 0:
-            b_leaf = it.b + leaf * it.b_leaf * it.itemsize
-        elif it.b_leaf == PACK_BY_LEAF:
+        b_leaf = packed_leaf(it, leaf)
+        if it.b_leaf == PACK_BY_LEAF:
             pack_leaf(zero, it, panels, leaf, room)
             b_leaf = room
+        run = (first, stop, 1)
         for block in range(i0, max(i1, i0 + 1), BLOCK_ROWS):
-            for p in range(panels.shape[0]):
-                run_panel(
-                    zero, it, panels[p], i0, i1, block, leaf, first, stop, b_leaf, scratch
-                )
+            run_block(zero, it, panels, block, i0, i1, leaf, run, b_leaf, c, c_row, scratch, True)
+
+
+@jit
+def runs_at_once(it):
+    """Whether a tile runs over all leaves at once."""
+    return it.leaves <= FEW_LEAVES and it.a_row != 1
 
 
 @jit
@@ -209,6 +237,8 @@ def partials_size(it):
     levels = 0
     while (it.leaves_each - 1) >> levels:
         levels += 1
+    if not it.parts and runs_at_once(it):
+        return levels * LARGEST_TILE
     rows = it.rows if it.parts else min(it.rows, BLOCK_ROWS)
     return levels * (rows + 1) * it.width
 

@@ -1,12 +1,13 @@
-"""The micro-kernel: one tile of a product over one leaf of the index k, in registers.
+"""The micro-kernel: a column of tiles of a product, over a run of leaves of the index k.
 
-    total[i, j] = fma(a[i, k], b[k, j], total[i, j])    for k = 0 .. steps-1, from +0
+    total[i, j] = fma(a[i, k], b[k, j], total[i, j])    for the k of one leaf, from +0
 
 A tile has rows x vectors accumulators that live in vector registers (blocking.py tells how many);
 its code is generated as LLVM IR, for every tile shape in blocking.TILES, with rows and vectors
-known when it is compiled: with values known only at run time it ran at half the speed. After the
+known when it is compiled: with values known only at run time it ran at half the speed. After each
 chain it joins the total with the partial tiles of earlier leaves, as the tree asks (a binary
 counter), and either keeps the result as a partial tile or finishes it: bias, relu, gate, store.
+A call for each tile and leaf cost 100 cycles of 3200; the loops over them are in here.
 """
 
 from functools import cache
@@ -16,18 +17,19 @@ from numba import from_dtype
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastmlp_kernels.blocking import HAS_MASKS, TILES, VECTOR_BITS
+from fastmlp_kernels.blocking import HAS_MASKS, LEAF, TILES, VECTOR_BITS
 from fastmlp_kernels.fma import fma
 from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.memory import load, store
 
 # Strides count elements. `a`, `b`, ... are addresses; a `bias` or `gate` of 0 is none.
 ARGUMENTS = (
-    "rows vectors group"  # the tile, one of blocking.TILES
-    " a a_row a_step b b_step steps"  # a[i*a_row + k*a_step], b[k*b_step + j], k < steps
-    " leaf last partials level_size"  # which leaf; partial tiles, level_size elements apart
+    "rows vectors group count"  # the tile, one of blocking.TILES, and how many, one below the other
+    " a a_row a_step b b_step b_leaf"  # a[i*a_row + k*a_step], b[k*b_step + j], to the next leaf
+    " leaf leaves steps last"  # the first leaf's number, how many, the last one's k, if it ends all
+    " partials level_size tile_size"  # partial tiles, to the next level, to the next tile
     " c c_row columns bias relu gate gate_row"  # the end: c[i*c_row + j], j < columns
-    " ahead ahead_step"  # a cache line to fetch at each k: ahead + k*ahead_step
+    " ahead ahead_step ahead_tile"  # a cache line to fetch at each k: ahead + k*ahead_step
 ).split()
 
 _INT = ir.IntType(64)
@@ -68,19 +70,62 @@ class _Tile:
         self.tails = [cgutils.alloca_once(builder, self.vector) for _ in range(tails)]
 
     def emit(self):
+        builder, argument = self.builder, self.argument
         self._set_masks()
-        for slot in self._slots():
-            self.builder.store(self.zero, slot)
-        self._chain()
-        self._add_bias()
-        level = self._join_partials()
-        last = self.builder.icmp_signed("!=", self.argument["last"], _int(0))
-        with self.builder.if_else(last) as (then, otherwise):
-            with then:
-                self._finish()
-            with otherwise:
-                for position, slot in enumerate(self._slots()):
-                    self._store(self.builder.load(slot), self._partial(level, position))
+        self.stride = {
+            name: builder.mul(argument[name], _int(self.itemsize))
+            for name in ("a_row", "a_step", "b_step", "b_leaf", "c_row", "gate_row")
+            + ("level_size", "tile_size", "ahead_step", "ahead_tile")
+        }
+        self.place = {
+            name: cgutils.alloca_once_value(builder, argument[name])
+            for name in ("a", "b", "c", "gate", "partials", "ahead")
+        }
+        with cgutils.for_range(builder, argument["count"]):
+            self._run_leaves()
+            for name, step, times in [
+                ("a", "a_row", self.rows),
+                ("c", "c_row", self.rows),
+                ("gate", "gate_row", self.rows),
+                ("partials", "tile_size", 1),
+                ("ahead", "ahead_tile", 1),
+            ]:
+                self._advance(self.place[name], self.stride[step], times)
+
+    def _advance(self, place, stride, times):
+        step = self.builder.mul(stride, _int(times))
+        self.builder.store(self.builder.add(self.builder.load(place), step), place)
+
+    def _run_leaves(self):
+        """All leaves of one tile."""
+        builder, argument = self.builder, self.argument
+        start = {
+            name: cgutils.alloca_once_value(builder, builder.load(self.place[name]))
+            for name in ("a", "b", "ahead")
+        }
+        for name, slot in start.items():
+            builder.store(builder.load(self.place[name]), slot)
+        final = builder.sub(argument["leaves"], _int(1))
+        with cgutils.for_range(builder, argument["leaves"]) as loop:
+            is_final = builder.icmp_signed("==", loop.index, final)
+            for slot in self._slots():
+                builder.store(self.zero, slot)
+            self._chain(start, builder.select(is_final, argument["steps"], _int(LEAF)))
+            ends = builder.icmp_signed("!=", argument["last"], _int(0))
+            closing = builder.and_(is_final, ends)
+            with_bias = builder.icmp_signed("!=", argument["bias"], _int(0))
+            with builder.if_then(builder.and_(closing, with_bias)):
+                self._add_bias()
+            level = self._join_partials(builder.add(argument["leaf"], loop.index), closing)
+            with builder.if_else(closing) as (then, otherwise):
+                with then:
+                    self._finish()
+                with otherwise:
+                    for position, slot in enumerate(self._slots()):
+                        self._store(builder.load(slot), self._partial(level, position))
+            self._advance(start["a"], self.stride["a_step"], LEAF)
+            self._advance(start["b"], self.stride["b_leaf"], 1)
+            self._advance(start["ahead"], self.stride["ahead_step"], LEAF)
 
     def _slots(self):
         return [slot for row in self.accumulators for slot in row] + self.tails
@@ -187,21 +232,17 @@ class _Tile:
 
     # The chain over k.
 
-    def _chain(self):
-        builder, argument = self.builder, self.argument
+    def _chain(self, start, steps):
+        builder = self.builder
         fetch = self._intrinsic(
             "llvm.prefetch.p0", ir.VoidType(), ir.IntType(8).as_pointer(), *[_INT32] * 3
         )
         to_level_2 = [ir.Constant(_INT32, value) for value in (0, 2, 1)]
-        stride = {
-            name: builder.mul(argument[name], _int(self.itemsize))
-            for name in ("a_row", "a_step", "b_step", "ahead_step")
-        }
-        row_offset = [builder.mul(stride["a_row"], _int(i)) for i in range(self.rows)]
-        place = {
-            name: cgutils.alloca_once_value(builder, argument[name]) for name in ("a", "b", "ahead")
-        }
-        with cgutils.for_range(builder, argument["steps"]):
+        row_offset = [builder.mul(self.stride["a_row"], _int(i)) for i in range(self.rows)]
+        place = {name: cgutils.alloca_once(builder, _INT) for name in ("a", "b", "ahead")}
+        for name, slot in place.items():
+            builder.store(builder.load(start[name]), slot)
+        with cgutils.for_range(builder, steps):
             a, b, ahead = (builder.load(place[name]) for name in ("a", "b", "ahead"))
             builder.call(fetch, [self._pointer(ahead, ir.IntType(8)), *to_level_2])
             columns, tail = self._read_columns(b, masked=HAS_MASKS)
@@ -216,22 +257,20 @@ class _Tile:
                     merged = self._merge_row(merged, element, i % self.group)
                     if i % self.group == self.group - 1:
                         self._fma(self.tails[i // self.group], merged, tail)
-            builder.store(builder.add(a, stride["a_step"]), place["a"])
-            builder.store(builder.add(b, stride["b_step"]), place["b"])
-            builder.store(builder.add(ahead, stride["ahead_step"]), place["ahead"])
+            for name, slot in place.items():
+                self._advance(slot, self.stride[f"{name}_step"], 1)
 
     def _fma(self, slot, x, y):
         self.builder.store(emit_fma(self.builder, x, y, self.builder.load(slot)), slot)
 
     def _add_bias(self):
         """One more index k with a = 1: fma(1, bias, total) is total + bias."""
-        with self.builder.if_then(self.builder.icmp_signed("!=", self.argument["bias"], _int(0))):
-            columns, tail = self._read_columns(self.argument["bias"], masked=True)
-            for row in self.accumulators:
-                for slot, value in zip(row, columns, strict=True):
-                    self._add(slot, value)
-            for slot in self.tails:
-                self._add(slot, tail)
+        columns, tail = self._read_columns(self.argument["bias"], masked=True)
+        for row in self.accumulators:
+            for slot, value in zip(row, columns, strict=True):
+                self._add(slot, value)
+        for slot in self.tails:
+            self._add(slot, tail)
 
     def _add(self, slot, value):
         self.builder.store(self.builder.fadd(self.builder.load(slot), value), slot)
@@ -241,15 +280,15 @@ class _Tile:
     def _partial(self, level, position):
         return self._address(level, _int(position * self.lanes))
 
-    def _join_partials(self):
+    def _join_partials(self, leaf, closing):
         """Add the waiting partial tiles that end here; return the address of the next free level.
 
         They are those of the trailing ones of `leaf`; of all ones, at the last leaf.
         """
         builder = self.builder
-        waiting = cgutils.alloca_once_value(builder, self.argument["leaf"])
-        level = cgutils.alloca_once_value(builder, self.argument["partials"])
-        last = builder.icmp_signed("!=", self.argument["last"], _int(0))
+        waiting, level = (cgutils.alloca_once(builder, _INT) for _ in range(2))
+        builder.store(leaf, waiting)
+        builder.store(builder.load(self.place["partials"]), level)
 
         check = builder.append_basic_block("tree.check")
         body = builder.append_basic_block("tree.body")
@@ -259,14 +298,13 @@ class _Tile:
         bits = builder.load(waiting)
         is_one = builder.trunc(bits, ir.IntType(1))
         some = builder.icmp_signed("!=", bits, _int(0))
-        builder.cbranch(builder.select(last, some, is_one), body, end)
+        builder.cbranch(builder.select(closing, some, is_one), body, end)
         builder.position_at_end(body)
         with builder.if_then(is_one):
             for position, slot in enumerate(self._slots()):
                 self._add(slot, self._load(self._partial(builder.load(level), position)))
         builder.store(builder.lshr(bits, _int(1)), waiting)
-        next_level = self._address(builder.load(level), self.argument["level_size"])
-        builder.store(next_level, level)
+        self._advance(level, self.stride["level_size"], 1)
         builder.branch(check)
         builder.position_at_end(end)
         return builder.load(level)
@@ -283,7 +321,7 @@ class _Tile:
         with builder.if_then(builder.icmp_signed("!=", argument["gate"], _int(0))):
             self._gate()
         for i in range(self.rows):
-            c = self._address(argument["c"], builder.mul(argument["c_row"], _int(i)))
+            c = builder.add(builder.load(self.place["c"]), builder.mul(self.stride["c_row"], _int(i)))
             for j, slot in enumerate(self.accumulators[i]):
                 at = self._address(c, _int(j * self.lanes))
                 put = self._masked_store if self._is_last(j) else self._store
@@ -304,10 +342,9 @@ class _Tile:
 
         merged = None
         for i in range(self.rows):
-            row = builder.mul(self.argument["gate_row"], _int(i))
-            columns, tail = self._read_columns(
-                self._address(self.argument["gate"], row), masked=True
-            )
+            row = builder.mul(self.stride["gate_row"], _int(i))
+            gate_row = builder.add(builder.load(self.place["gate"]), row)
+            columns, tail = self._read_columns(gate_row, masked=True)
             for slot, gate in zip(self.accumulators[i], columns, strict=True):
                 multiply(slot, gate)
             if self.group > 1:
@@ -342,45 +379,51 @@ def _vector_tiles(typing_context, real, arguments):
 
 
 def _vector_kernel(
-    zero, rows, vectors, group, a, a_row, a_step, b, b_step, steps, leaf, last, partials, level_size,
-    c, c_row, columns, bias, relu, gate, gate_row, ahead, ahead_step,
+    zero, rows, vectors, group, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
+    last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, ahead,
+    ahead_step, ahead_tile,
 ):  # fmt: skip
     _vector_tiles(
         zero,
         (
-            rows, vectors, group, a, a_row, a_step, b, b_step, steps, leaf, last, partials,
-            level_size, c, c_row, columns, bias, relu, gate, gate_row, ahead, ahead_step,
+            rows, vectors, group, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
+            last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row,
+            ahead, ahead_step, ahead_tile,
         ),
     )  # fmt: skip
 
 
 def _scalar_kernel(
-    zero, rows, vectors, group, a, a_row, a_step, b, b_step, steps, leaf, last, partials, level_size,
-    c, c_row, columns, bias, relu, gate, gate_row, ahead, ahead_step,
+    zero, rows, vectors, group, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
+    last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, ahead,
+    ahead_step, ahead_tile,
 ):  # fmt: skip
     """The same without vectors, element by element, for a CPU without FMA: right, not fast."""
-    for i in range(rows):
+    for i in range(rows * count):
         for j in range(columns):
-            total = zero
-            for k in range(steps):
-                x = load(zero, a, i * a_row + k * a_step)
-                total = fma(x, load(zero, b, k * b_step + j), total)
-            if bias != 0:
-                total += load(zero, bias, j)
-            waiting, position = leaf, i * columns + j
-            while waiting != 0 and (last != 0 or waiting & 1):
-                if waiting & 1:
-                    total = load(zero, partials, position) + total
-                waiting >>= 1
-                position += level_size
-            if last == 0:
-                store(total, partials, position)
-                continue
-            if relu != 0:
-                total = total if total > zero else zero
-            if gate != 0 and not load(zero, gate, i * gate_row + j) > zero:
-                total *= zero
-            store(total, c, i * c_row + j)
+            for n in range(leaves):
+                closing = last != 0 and n == leaves - 1
+                total = zero
+                for k in range(steps if n == leaves - 1 else LEAF):
+                    x = load(zero, a, i * a_row + (n * LEAF + k) * a_step)
+                    total = fma(x, load(zero, b, n * b_leaf + k * b_step + j), total)
+                if closing and bias != 0:
+                    total += load(zero, bias, j)
+                waiting = leaf + n
+                position = i // rows * tile_size + i % rows * columns + j
+                while waiting != 0 and (closing or waiting & 1):
+                    if waiting & 1:
+                        total = load(zero, partials, position) + total
+                    waiting >>= 1
+                    position += level_size
+                if not closing:
+                    store(total, partials, position)
+                    continue
+                if relu != 0:
+                    total = total if total > zero else zero
+                if gate != 0 and not load(zero, gate, i * gate_row + j) > zero:
+                    total *= zero
+                store(total, c, i * c_row + j)
 
 
 @cache

@@ -1,0 +1,163 @@
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import commands
+from fastmlp.cli import main
+from fastmlp.gradient_check import GradientCheck
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    before = fastmlp.get_num_threads()
+    yield
+    fastmlp.set_num_threads(before)
+
+
+@pytest.fixture
+def small_mnist(tmp_path):
+    """A folder of MNIST's format with the first images of the embedded set."""
+    (x, y), (x_test, y_test) = fastmlp.mnist_dataset()
+    for images, labels, name in ((x[:600], y[:600], "train"), (x_test[:100], y_test[:100], "t10k")):
+        pixels = np.round(images * 255).astype(np.uint8)
+        header = bytes((0, 0, 8, 3)) + np.array(pixels.shape, ">u4").tobytes()
+        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        header = bytes((0, 0, 8, 1)) + np.array(labels.shape, ">u4").tobytes()
+        digits = labels.astype(np.uint8).tobytes()
+        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(header + digits)
+    return tmp_path
+
+
+def run(*arguments):
+    """The exit code, as the process would have it."""
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return end.code
+
+
+def test_train(small_mnist, capsys):
+    options = ["--data", str(small_mnist), "--epochs", "2", "--batch-size", "100", "--hidden", "16"]
+    assert run("train", *options) == 0
+    first = capsys.readouterr()
+    assert first.out.splitlines()[-1].startswith("test loss ")
+    for word in ("epoch 1/2", "epoch 2/2", "600/600", "images/s", "loss=", "accuracy="):
+        assert word in first.err
+    assert fastmlp.get_num_threads() == 1
+    assert run("train", *options) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == first.out.splitlines()[-1]
+    assert run("train", *options, "--seed", "1") == 0
+    assert capsys.readouterr().out.splitlines()[-1] != first.out.splitlines()[-1]
+
+
+def test_train_has_the_same_bits_with_any_number_of_threads(small_mnist):
+    model, _ = commands.train(small_mnist, hidden=[64], epochs=1, batch_size=600)
+    fastmlp.set_num_threads(1)
+    twin, _ = commands.train(small_mnist, hidden=[64], epochs=1, batch_size=600)
+    assert model.flat_parameters.tobytes() == twin.flat_parameters.tobytes()
+    linear, _ = commands.train(small_mnist, hidden=[], epochs=1)
+    assert linear.sizes == (784, 10)
+
+
+def test_train_notebook(small_mnist, capsys):
+    assert run("train", "--notebook", "--data", str(small_mnist), "--epochs", "3") == 0
+    lines = capsys.readouterr().out.splitlines()
+    starts = ["epoch 0 : loss ", "epoch 1 : loss ", "epoch 2 : loss ", "test loss "]
+    assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
+    assert all("; accuracy 0." in line for line in lines)
+
+
+def test_check(capsys, monkeypatch):
+    assert run("check") == 0
+    out = capsys.readouterr().out
+    assert "MatmulRelu" in out
+    assert "finite differences" in out
+    wrong = [GradientCheck("Relu", "x", "finite differences", 1.0, 1e-6, False)]
+    monkeypatch.setattr(commands, "gradient_check", lambda: wrong)
+    assert run("check") == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_info(capsys):
+    assert run("info") == 0
+    out = capsys.readouterr().out
+    for word in (
+        *("CPU", "vectors", "threads", "threading layer", "arithmetic", "compiled kernels"),
+        *("NumPy", "Numba", "Python", fastmlp.__version__, np.__version__),
+    ):
+        assert word in out
+    with fastmlp.arithmetic("numpy"):
+        assert run("info") == 0
+    assert "numpy" in [line.split()[-1] for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["check"], ["info"]])
+def test_help(arguments, capsys):
+    assert run(*arguments, "--help") == 0
+    assert capsys.readouterr().out.startswith("usage: fastmlp")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: train|check|info"),
+        (["dance"], "invalid choice: 'dance'"),
+        (["train", "--epochs", "0"], "--epochs: expected an integer of 1 or more, got '0'"),
+        (["train", "--batch-size", "x"], "--batch-size: expected an integer of 1 or more"),
+        (["train", "--learning-rate", "nan"], "expected a number above 0, got 'nan'"),
+        (["train", "--learning-rate", "-1"], "expected a number above 0, got '-1'"),
+        (["train", "--seed", "-1"], "--seed: expected an integer of 0 or more, got '-1'"),
+        (["train", "--hidden", "3", "0"], "--hidden: expected an integer of 1 or more, got '0'"),
+        (["train", "--threads", "100000"], "num_threads: expected 1 to "),
+        (["train", "--data", "/no/such/folder"], "no complete MNIST set: /no/such/folder"),
+        (["train", "--notebook", "--hidden", "3"], "--hidden: expected without --notebook"),
+        (["train", "--notebook", "--batch-size", "3"], "--batch-size: expected without"),
+        (["info", "--loud"], "unrecognized arguments: --loud"),
+    ],
+)
+def test_a_users_error_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("fastmlp")
+    assert "error: " in captured.err
+    assert message in captured.err
+
+
+def test_images_of_another_size_do_not_fit_the_notebook(small_mnist, capsys, monkeypatch):
+    sets = (np.zeros((5, 3, 3), np.float32), np.zeros(5, np.int64))
+    monkeypatch.setattr(commands, "mnist_dataset", lambda root: (sets, sets))
+    assert run("train", "--notebook") == 2
+    assert "expected images of 784 pixels, the notebook's, got 9" in capsys.readouterr().err
+
+
+def test_interruption_is_one_line(capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "train", interrupt)
+    assert run("train") == 130
+    assert capsys.readouterr().err == "\nfastmlp train: interrupted\n"
+
+
+def test_the_module_runs_as_a_program():
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "fastmlp", "train", "--epochs", "x"]
+    path = os.pathsep.join([str(root), str(root / "kernels")])
+    result = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("fastmlp train: error: argument --epochs")
+
+
+def test_the_version_is_the_projects():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == fastmlp.__version__
