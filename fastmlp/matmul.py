@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from fastmlp_kernels import matmul as kernels
+from fastmlp_kernels.product import compiled
 
 from . import notebook
 from .arithmetic_mode import is_numpy
@@ -35,7 +36,7 @@ class Matmul:
         rows = with_contiguous_rows(y)
         threads = threads_for(x.size * W.shape[1])
         kernels.forward[x.dtype](
-            in_elements(x), in_elements(W), rows, kernels.compiled(x.dtype), threads
+            in_elements(x), in_elements(W), rows, compiled(x.dtype), threads
         )
         return written(rows, y)
 
@@ -53,7 +54,7 @@ class Matmul:
         threads = threads_for(x.size * W.shape[1])
         kernels.backward[x.dtype](
             in_elements(x), in_elements(W), in_elements(grad_y), grad_x, grad_W,
-            kernels.compiled(x.dtype), threads,
+            compiled(x.dtype), threads,
         )  # fmt: skip
         return grad_x, grad_W
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels import matmul as matmul_kernels
 from fastmlp_kernels import matmul_relu as kernels
+from fastmlp_kernels.product import compiled
 
 from . import notebook
 from .arithmetic_mode import is_numpy
@@ -58,7 +58,7 @@ class MatmulRelu:
         kernels.backward[x.dtype](
             in_elements(x), in_elements(W), np.ascontiguousarray(y), np.ascontiguousarray(grad_y),
             np.empty(y.shape, y.dtype), grad_x, grad_W,
-            matmul_kernels.compiled(x.dtype), threads_for(x.size * W.shape[1]),
+            compiled(x.dtype), threads_for(x.size * W.shape[1]),
         )  # fmt: skip
         return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else (grad_x, grad_W)
 
@@ -78,6 +78,6 @@ def affine(x: Array, W: Array, b: Array | None, out: Array | None, *, relu: bool
     bias = np.empty(0, x.dtype) if b is None else np.ascontiguousarray(b)
     kernels.forward[x.dtype](
         in_elements(x), in_elements(W), bias, rows, relu,
-        matmul_kernels.compiled(x.dtype), threads_for(x.size * W.shape[1]),
+        compiled(x.dtype), threads_for(x.size * W.shape[1]),
     )  # fmt: skip
     return written(rows, y)

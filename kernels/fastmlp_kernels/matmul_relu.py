@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange
 
 from fastmlp_kernels.jit import flag, kernel, packed, result, share, view, writable
-from fastmlp_kernels.matmul import CALL, product
+from fastmlp_kernels.product import CALL, product
 from fastmlp_kernels.relu import relu_backward
 
 

@@ -1,0 +1,185 @@
+"""The layers of a network in one call: the classes of a batch, block of rows by block of rows.
+
+    h = relu(h @ W + b) for each layer but the last, logits = h @ W + b; class = first largest logit
+
+A block's activations never leave the level-2 cache. `layers` (L, 4) tells for each layer its
+inputs, outputs, whether it has a bias, and where its W, with the bias as last row, starts in the
+flat parameters.
+"""
+
+from collections import namedtuple
+from functools import cache
+
+import numba
+import numpy as np
+from numba.core import types
+from numba.np.unsafe.ndarray import to_fixed_tuple
+
+from fastmlp_kernels.blocking import (
+    BLOCK_ROWS,
+    LEAF,
+    lanes_of,
+    panel_width,
+    pays_to_pack,
+)
+from fastmlp_kernels.jit import address_of, integer, jit, kernel, result, view
+from fastmlp_kernels.memory import address, aligned, keep_alive, load, next_task, store
+from fastmlp_kernels.microkernel import micro_kernel
+from fastmlp_kernels.parallel import call_on_threads
+from fastmlp_kernels.product import IN_PLACE, Product, make_panels, pack_leaf, partials_size, run_task
+
+Network = namedtuple(
+    "Network",
+    "x x_row rows block_rows layers count parameters packed classes itemsize counter tile",
+)
+FIELDS = len(Network._fields)
+PACKED = Network._fields.index("packed")
+PACK, PREDICT = range(2)
+INPUTS, OUTPUTS, BIAS, START = range(4)
+
+
+@jit
+def layer_field(net, layer, field):
+    return load(np.int64(0), net.layers, 4 * layer + field)
+
+
+@jit
+def count_leaves(net, layer):
+    with_bias = layer_field(net, layer, INPUTS) + layer_field(net, layer, BIAS)
+    return max(1, (with_bias + LEAF - 1) // LEAF)
+
+
+@jit
+def packed_size(net, layer):
+    """The elements of a layer's packed W; 0 where it is read in place."""
+    outputs, lanes = layer_field(net, layer, OUTPUTS), lanes_of(net.itemsize)
+    if not pays_to_pack(net.rows, outputs, 1, lanes):
+        return 0
+    return count_leaves(net, layer) * LEAF * panel_width(outputs, lanes)
+
+
+@jit
+def describe_layer(net, layer, packed, h, h_row, rows, out):
+    """The product of one layer for a block of rows: h (rows, inputs) -> out (rows, outputs)."""
+    inputs, outputs = layer_field(net, layer, INPUTS), layer_field(net, layer, OUTPUTS)
+    W = net.parameters + layer_field(net, layer, START) * net.itemsize
+    lanes = lanes_of(net.itemsize)
+    width = panel_width(outputs, lanes)
+    leaves = count_leaves(net, layer)
+    bias = W + inputs * outputs * net.itemsize if layer_field(net, layer, BIAS) else 0
+    in_place = packed_size(net, layer) == 0
+    return Product(
+        h, h_row, 1, rows, 0,
+        W if in_place else packed, outputs, 1, IN_PLACE if in_place else LEAF * width,
+        out, outputs, bias, int(layer < net.count - 1), 0, 0,
+        inputs, outputs, width, lanes, net.itemsize,
+        leaves, leaves, 0, 0, 1, net.counter, W, net.tile, 1,
+    )  # fmt: skip
+
+
+@jit
+def pack_weights(zero, net):
+    """Pack every layer's W, a leaf a task."""
+    number, packed, before = next_task(net.counter), net.packed, 0
+    for layer in range(net.count):
+        it = describe_layer(net, layer, packed, 0, 0, net.block_rows, 0)
+        if packed_size(net, layer) > 0:
+            panels = make_panels(net.block_rows, it.columns, it.lanes)
+            while number < before + it.leaves:
+                target = packed + (number - before) * it.b_leaf * net.itemsize
+                pack_leaf(zero, it, panels, number - before, target)
+                number = next_task(net.counter)
+        before += it.leaves
+        packed += packed_size(net, layer) * net.itemsize
+
+
+@jit
+def block_rows(rows, num_threads):
+    """The rows of a task: whole tiles of 8, few enough that every thread has one."""
+    each = (rows + num_threads - 1) // num_threads
+    return max(1, min(BLOCK_ROWS, (each + 7) // 8 * 8, rows))
+
+
+@jit
+def first_largest(zero, row, count):
+    """The index of the largest of `count` elements at the address `row`, the first NaN if any."""
+    best, at = load(zero, row, 0), 0
+    for j in range(1, count):
+        value = load(zero, row, j)
+        if value > best or (value != value and best == best):
+            best, at = value, j
+    return at
+
+
+@jit
+def predict_blocks(zero, net):
+    """Take blocks of rows until there are none: all layers, then the classes."""
+    widest, partials = 0, 0
+    for layer in range(net.count):
+        it = describe_layer(net, layer, 0, 0, 0, net.block_rows, 0)
+        widest = max(widest, it.columns)
+        partials = max(partials, partials_size(it))
+    room = net.block_rows * panel_width(widest, lanes_of(net.itemsize))
+    buffer = np.empty((2 * room + partials) * net.itemsize + 64, np.uint8)
+    front = aligned(buffer)
+    back, scratch = front + room * net.itemsize, front + 2 * room * net.itemsize
+    block = next_task(net.counter) * net.block_rows
+    while block < net.rows:
+        rows = min(net.block_rows, net.rows - block)
+        h, h_row, packed = net.x + block * net.x_row * net.itemsize, net.x_row, net.packed
+        for layer in range(net.count):
+            it = describe_layer(net, layer, packed, h, h_row, rows, back)
+            run_task(zero, it, make_panels(net.block_rows, it.columns, it.lanes), 0, scratch, scratch)
+            packed += packed_size(net, layer) * net.itemsize
+            h, h_row = back, it.columns
+            front, back = back, front
+        for i in range(rows):
+            at = first_largest(zero, h + i * h_row * net.itemsize, h_row)
+            store(np.int64(at), net.classes, block + i)
+        block = next_task(net.counter) * net.block_rows
+    keep_alive(buffer)
+
+
+def _worker(zero):
+    def network_stage(data, stage, thread):
+        net = Network(*to_fixed_tuple(numba.carray(data, FIELDS), FIELDS))
+        if stage == PACK:
+            pack_weights(zero, net)
+        else:
+            predict_blocks(zero, net)
+
+    return network_stage
+
+
+@cache
+def compiled(dtype):
+    """The addresses, for a NumPy dtype, of the compiled parts that `predict` calls: an array."""
+    signature = (types.CPointer(types.int64), types.int64, types.int64)
+    return np.array([address_of(_worker(dtype.type(0)), signature), micro_kernel(dtype)])
+
+
+@kernel(
+    lambda real: (
+        view(real, 2), result(real, 1), result(integer, 2), result(integer, 1),
+        result(integer, 1), integer,
+    )
+)  # fmt: skip
+def predict(x, parameters, layers, classes, code, num_threads):
+    """classes (N,) of x (N, inputs), whose rows are contiguous. `code`: what `compiled` gives."""
+    counter = np.zeros(1, np.int64)
+    net = Network(
+        address(x), x.strides[0] // x.itemsize, x.shape[0],
+        block_rows(x.shape[0], num_threads), address(layers), layers.shape[0],
+        address(parameters), 0, address(classes), x.itemsize, address(counter), code[1],
+    )  # fmt: skip
+    size = 0
+    for layer in range(net.count):
+        size += packed_size(net, layer)
+    room = np.empty(size * net.itemsize + 64, np.uint8)
+    data = np.array(net)
+    data[PACKED] = aligned(room)
+    if size > 0:
+        call_on_threads(code[0], address(data), PACK, num_threads)
+        counter[0] = 0
+    call_on_threads(code[0], address(data), PREDICT, num_threads)
+    keep_alive(room), keep_alive(data), keep_alive(counter)

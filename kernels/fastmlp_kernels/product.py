@@ -1,0 +1,370 @@
+"""The blocking driver: the product C = A @ B of A (M, K) and B (K, N) by the portable arithmetic.
+
+    C[i, j] = the tree of leaves: chains fma(A[i, k], B[k, j], total) over 256 indices k each
+
+The loops, from the outside: tasks (blocks of rows, or subtrees of leaves) > leaf > block of rows >
+panel of columns > tile. A is read where it lies, whatever its strides; B where it lies if it has
+few uses, else packed in panels. Neither blocks nor tasks nor threads change a bit: one element is
+one chain after another in any case, and only whole subtrees of leaves are added elsewhere.
+"""
+
+from collections import namedtuple
+from functools import cache
+
+import numba
+import numpy as np
+from numba.core import types
+from numba.np.unsafe.ndarray import to_fixed_tuple
+
+from fastmlp_kernels.blocking import (
+    BLOCK_ROWS,
+    FEW_LEAVES,
+    LARGEST_TILE,
+    LEAF,
+    LINE,
+    column_groups,
+    count_panels,
+    lanes_of,
+    leaves_per_task,
+    panel_width,
+    pays_to_pack,
+    set_panels,
+    tile_shape,
+)
+from fastmlp_kernels.jit import address_of, integer, jit, result, share
+from fastmlp_kernels.memory import (
+    address,
+    aligned,
+    keep_alive,
+    load,
+    next_task,
+    store,
+    transpose_block,
+)
+from fastmlp_kernels.microkernel import micro_kernel
+from fastmlp_kernels.parallel import call, call_on_threads
+
+# All that a thread has to know. Addresses (0: none), strides in elements, sizes.
+Product = namedtuple(
+    "Product",
+    "a a_row a_step rows ones"  # A; `ones` is the address of a 1 if A has one more row, of ones
+    " b b_row b_column b_leaf"  # B; b_leaf: PACK_BY_LEAF, or the elements of a leaf packed at `b`
+    " c c_row bias relu gate gate_row"  # C, and what happens before its only store
+    " inner columns width lanes itemsize"  # K, N, N in whole vectors, a vector's elements, bytes
+    " leaves leaves_each parts part_size"  # a task's leaves; the matrices of the subtrees' results
+    " groups counter unpacked tile num_threads",  # tasks a block; next task; B; the micro-kernel
+)
+FIELDS = len(Product._fields)
+IN_PLACE, PACK_BY_LEAF = 0, -1
+PACK, MULTIPLY, JOIN = range(3)  # the stages of a product
+
+CALL = (result(integer, 1), integer)  # the last arguments of a kernel: `compiled`'s, threads
+
+
+@jit
+def make_panels(rows, columns, lanes):
+    """The panels (set_panels) of a result that is computed so many rows at a time."""
+    panels = np.empty((count_panels(rows, columns, lanes), 5), np.int64)
+    set_panels(columns, lanes, panels)
+    return panels
+
+
+@jit
+def pack_leaf(zero, it, panels, leaf, target):
+    """Copy B's rows of one leaf to the address `target`, panel after panel, padded with zeros."""
+    start = leaf * LEAF
+    steps = min(LEAF, it.inner - start)
+    for p in range(panels.shape[0]):
+        first, columns = panels[p, 0], panels[p, 1]
+        width = panels[p, 4]
+        source = it.unpacked + (start * it.b_row + first * it.b_column) * it.itemsize
+        place = target + first * LEAF * it.itemsize
+        squares = 0
+        if it.b_row == 1 and it.lanes > 1:
+            squares = transpose_squares(zero, it, source, steps, columns, place, width)
+        for k in range(steps):
+            done = squares if k < steps // it.lanes * it.lanes else 0
+            if it.b_column == 1:
+                for j in range(columns):
+                    store(load(zero, source, k * it.b_row + j), place, k * width + j)
+            else:
+                for j in range(done, columns):
+                    store(load(zero, source, k * it.b_row + j * it.b_column), place, k * width + j)
+            for j in range(columns, width):
+                store(zero, place, k * width + j)
+
+
+@jit
+def transpose_squares(zero, it, source, steps, columns, place, width):
+    """Pack what fits in squares of a vector's lanes; return how many columns that was."""
+    squares = columns // it.lanes * it.lanes
+    for j in range(0, squares, it.lanes):
+        for k in range(0, steps // it.lanes * it.lanes, it.lanes):
+            transpose_block(
+                zero,
+                source + (j * it.b_column + k) * it.itemsize,
+                it.b_column,
+                place + (k * width + j) * it.itemsize,
+                width,
+            )
+    return squares
+
+
+@jit
+def look_ahead(it, panels, p, block, rows, leaf):
+    """What of A to fetch meanwhile: an address, and the steps to the next k and to the next tile.
+
+    Where k runs along the memory, the same rows of the next block, a share of each row for each
+    panel; where k runs across, one cache line of the next block for each k.
+    """
+    start, parts = leaf * LEAF, panels.shape[0]
+    if it.a_row != 1:
+        share_of_k = max(1, rows // parts)
+        first = (block + BLOCK_ROWS) * it.a_row + (p * it.inner + start) * share_of_k
+        return it.a + first * it.itemsize, share_of_k, rows * it.a_row
+    ahead = block + BLOCK_ROWS
+    if ahead >= it.rows:
+        ahead, start = 0, start + LEAF
+    line = LINE // it.itemsize
+    first = start * it.a_step + ahead + p * line
+    return it.a + first * it.itemsize, it.a_step, parts * line
+
+
+@jit
+def run_tiles(zero, it, panels, p, i, tile, count, leaf, run, b_leaf, c, c_row, ahead, partial):
+    """`count` tiles of panel p from row i on, one below the other, from a leaf on.
+
+    run: the task's first leaf, the one behind its last, the leaves to run over now. b_leaf: the
+    address of the packed leaf of B, or 0. partial: the address of the first tile's first level, and
+    the steps to the next level and to the next tile.
+    """
+    first, columns = panels[p, 0], panels[p, 1]
+    start, final = leaf * LEAF, leaf + run[2] - 1
+    a, a_row, a_step = it.a + (i * it.a_row + start * it.a_step) * it.itemsize, it.a_row, it.a_step
+    if i == it.rows:
+        a, a_row, a_step = it.ones, 0, 0
+    b, b_step = it.b + (start * it.b_row + first) * it.itemsize, it.b_row
+    b_next = LEAF * it.b_row
+    if b_leaf:
+        b, b_step = b_leaf + first * LEAF * it.itemsize, panels[p, 4]
+        b_next = it.b_leaf
+    call(
+        it.tile,
+        zero, tile[0], tile[1], tile[2], count, a, a_row, a_step, b, b_step, b_next,
+        leaf - run[0], run[2], min(LEAF, it.inner - final * LEAF), int(final == run[1] - 1),
+        partial[0], partial[1], partial[2],
+        c + (i * c_row + first) * it.itemsize, c_row, columns,
+        it.bias + first * it.itemsize if it.bias and final == it.leaves - 1 else 0, it.relu,
+        it.gate + (i * it.gate_row + first) * it.itemsize if it.gate else 0, it.gate_row,
+        ahead[0], ahead[1], ahead[2],
+    )  # fmt: skip
+
+
+@jit
+def packed_leaf(it, leaf):
+    """The address of one leaf of the packed B; 0 where B is read in place."""
+    return it.b + leaf * it.b_leaf * it.itemsize if it.b_leaf > 0 else 0
+
+
+@jit
+def run_block(
+    zero, it, panels, mine, block, i0, i1, leaf, run, b_leaf, c, c_row, scratch, spread
+):  # fmt: skip
+    """A block of rows of the task's rows i0 .. i1 and its panels `mine`, from a leaf on.
+
+    See run_tiles. `spread`: each tile has partial tiles of its own in scratch, for the leaves to come.
+    """
+    stop = min(block + BLOCK_ROWS, i1)
+    height = i1 - i0 + 1
+    level_size = height * it.width if spread else LARGEST_TILE
+    for p in range(mine.start, mine.stop):
+        i = block
+        while i < stop or (i == it.rows and it.ones):
+            tile = tile_shape(max(1, stop - i), panels[p, 2], panels[p, 3])
+            count = max(1, (stop - i) // tile[0])
+            ahead = look_ahead(it, panels, p, i, tile[0], leaf)
+            partial = scratch
+            if spread:
+                partial += (height * panels[p, 0] + (i - i0) * panels[p, 4]) * it.itemsize
+            tile_size = tile[0] * panels[p, 4] if spread else 0
+            run_tiles(
+                zero, it, panels, p, i, tile, count, leaf, run, b_leaf, c, c_row, ahead,
+                (partial, level_size, tile_size),
+            )  # fmt: skip
+            i += count * tile[0]
+
+
+@jit
+def run_task(zero, it, panels, number, scratch, room):
+    """Task `number`: a block of rows and a group of panels, or all of C over a subtree of leaves.
+
+    `scratch`: the address of the partial tiles; `room`: that of one packed leaf of B.
+    """
+    mine = share(panels.shape[0], number % it.groups, it.groups)
+    block = number // it.groups * BLOCK_ROWS
+    i0, i1, first, stop = block, min(block + BLOCK_ROWS, it.rows), 0, it.leaves
+    c, c_row = it.c, it.c_row
+    if it.parts:
+        i0, i1, first = 0, it.rows, number * it.leaves_each
+        stop = min(first + it.leaves_each, it.leaves)
+        c, c_row = it.parts + number * it.part_size, it.columns
+    elif runs_at_once(it):
+        run = (0, it.leaves, it.leaves)
+        b_leaf = packed_leaf(it, 0)
+        run_block(zero, it, panels, mine, block, i0, i1, 0, run, b_leaf, c, c_row, scratch, False)
+        return
+    for leaf in range(first, stop):
+        b_leaf = packed_leaf(it, leaf)
+        if it.b_leaf == PACK_BY_LEAF:
+            pack_leaf(zero, it, panels, leaf, room)
+            b_leaf = room
+        run = (first, stop, 1)
+        for block in range(i0, max(i1, i0 + 1), BLOCK_ROWS):
+            run_block(
+                zero, it, panels, mine, block, i0, i1, leaf, run, b_leaf, c, c_row, scratch, True
+            )  # fmt: skip
+
+
+@jit
+def runs_at_once(it):
+    """Whether a tile runs over all leaves at once."""
+    return it.leaves <= FEW_LEAVES and it.a_row != 1
+
+
+@jit
+def count_tasks(it):
+    if it.parts:
+        return (it.leaves + it.leaves_each - 1) // it.leaves_each
+    return max(1, (it.rows + BLOCK_ROWS - 1) // BLOCK_ROWS) * it.groups
+
+
+@jit
+def partials_size(it):
+    """The elements of a task's partial tiles: a level for each bit of the counter of leaves."""
+    levels = 0
+    while (it.leaves_each - 1) >> levels:
+        levels += 1
+    if not it.parts and runs_at_once(it):
+        return levels * LARGEST_TILE
+    rows = it.rows if it.parts else min(it.rows, BLOCK_ROWS)
+    return levels * (rows + 1) * it.width
+
+
+@jit
+def multiply(zero, it):
+    """Take tasks until there are none."""
+    panels = make_panels(it.rows, it.columns, it.lanes)
+    scratch = np.empty(partials_size(it) * it.itemsize + 64, np.uint8)
+    packs = it.b_leaf == PACK_BY_LEAF
+    room = np.empty((LEAF * it.width * it.itemsize if packs else 0) + 64, np.uint8)
+    tasks = count_tasks(it)
+    number = next_task(it.counter)
+    while number < tasks:
+        run_task(zero, it, panels, number, aligned(scratch), aligned(room))
+        number = next_task(it.counter)
+    keep_alive(scratch), keep_alive(room)
+
+
+@jit
+def pack(zero, it):
+    """Pack leaves of B until there are none."""
+    panels = make_panels(it.rows, it.columns, it.lanes)
+    leaf = next_task(it.counter)
+    while leaf < it.leaves:
+        pack_leaf(zero, it, panels, leaf, it.b + leaf * it.b_leaf * it.itemsize)
+        leaf = next_task(it.counter)
+
+
+@jit
+def join(zero, it, thread):
+    """C = the tree over the subtrees' results, for one thread's share of the rows."""
+    mine = share(it.rows + (1 if it.ones else 0), thread, it.num_threads)
+    count, distance, size = count_tasks(it), 1, it.part_size // it.itemsize
+    while distance < count:
+        for number in range(0, count - distance, 2 * distance):
+            left, right = number * size, (number + distance) * size
+            for e in range(mine.start * it.columns, mine.stop * it.columns):
+                total = load(zero, it.parts, left + e) + load(zero, it.parts, right + e)
+                store(total, it.parts, left + e)
+        distance *= 2
+    for i in range(mine.start, mine.stop):
+        for j in range(it.columns):
+            store(load(zero, it.parts, i * it.columns + j), it.c, i * it.c_row + j)
+
+
+def _worker(zero):
+    def product_stage(data, stage, thread):
+        it = Product(*to_fixed_tuple(numba.carray(data, FIELDS), FIELDS))
+        if stage == PACK:
+            pack(zero, it)
+        elif stage == MULTIPLY:
+            multiply(zero, it)
+        else:
+            join(zero, it, thread)
+
+    return product_stage
+
+
+@cache
+def compiled(dtype):
+    """The addresses, for a NumPy dtype, of the compiled parts that `product` calls: an array."""
+    signature = (types.CPointer(types.int64), types.int64, types.int64)
+    worker = address_of(_worker(dtype.type(0)), signature)
+    return np.array([worker, micro_kernel(dtype)])
+
+
+@jit
+def run_stage(worker, it, stage, counter):
+    counter[0] = 0
+    data = np.array(it)
+    call_on_threads(worker, address(data), stage, it.num_threads)
+    keep_alive(data)
+
+
+@jit
+def product(A, B, bias, gate, C, relu, ones_row, code, num_threads):
+    """C = gate(relu(A @ B + bias)).
+
+    A (M, K), B (K, N), C (M, N) with contiguous rows, or (M + 1, N) with `ones_row`: then A has one
+    more row, of ones, that lies nowhere. bias (N,) or empty: one more row of B, for one more column
+    of ones of A. `relu`: x > 0 ? x : +0. gate (M, N) with contiguous rows, or empty: a product with
+    gate > 0 ? 1 : 0. `code`: what `compiled` gives for the dtype.
+    """
+    if C.size == 0:
+        return
+    itemsize = C.itemsize
+    rows, inner, columns = A.shape[0], A.shape[1], C.shape[1]
+    lanes = lanes_of(itemsize)
+    width = panel_width(columns, lanes)
+    leaves = max(1, (inner + int(bias.size > 0) + LEAF - 1) // LEAF)
+    leaves_each = leaves
+    if not relu and not gate.size:
+        leaves_each = leaves_per_task(leaves, rows, num_threads)
+    subtrees = (leaves + leaves_each - 1) // leaves_each
+    groups = 1
+    if subtrees == 1:
+        groups = column_groups(rows, count_panels(rows, columns, lanes), num_threads)
+    b_column = B.strides[1] // itemsize
+    b, b_leaf = address(B), IN_PLACE
+    if pays_to_pack(rows, columns, b_column, lanes):
+        b_leaf = LEAF * width if subtrees == 1 else PACK_BY_LEAF
+    room = np.empty(max(0, b_leaf) * leaves * itemsize + 64, np.uint8)
+    parts = np.empty((subtrees if subtrees > 1 else 0, C.shape[0], columns), C.dtype)
+    one = np.ones(1, C.dtype)
+    counter = np.zeros(1, np.int64)
+    it = Product(
+        address(A), A.strides[0] // itemsize, A.strides[1] // itemsize, rows,
+        address(one) if ones_row else 0,
+        aligned(room) if b_leaf > 0 else b, B.strides[0] // itemsize, b_column, b_leaf,
+        address(C), C.strides[0] // itemsize, address(bias) if bias.size else 0, int(relu),
+        address(gate) if gate.size else 0, gate.strides[0] // itemsize,
+        inner, columns, width, lanes, itemsize,
+        leaves, leaves_each, address(parts) if subtrees > 1 else 0, C.size * itemsize,
+        groups, address(counter), b, code[1], num_threads,
+    )  # fmt: skip
+    if b_leaf > 0:
+        run_stage(code[0], it, PACK, counter)
+    run_stage(code[0], it, MULTIPLY, counter)
+    if subtrees > 1:
+        run_stage(code[0], it, JOIN, counter)
+    keep_alive(room), keep_alive(parts), keep_alive(one), keep_alive(counter)
