@@ -9,25 +9,24 @@ FMA peak measured in the same run.
 import argparse
 import time
 
+import providers  # isort: skip  (before NumPy: it clears what a shell sets against it)
 import numpy as np
-import providers  # first: it clears what a shell sets against NumPy
 from fastmlp_kernels import peak
 from timing import interleaved
 
 import fastmlp
 
 
-def measured_peak(dtype, num_threads):
-    """The most floating-point operations a second, of several tries."""
+def peak_call(dtype, num_threads, flops):
+    """A call that does about `flops` of nothing but FMAs in registers; and how many it does."""
     totals = np.full(num_threads, 0.5, dtype)
-    steps, best = 1_000_000, 0.0
-    for _ in range(10):
-        start = time.perf_counter()
-        peak.run_chains[totals.dtype](totals, steps, num_threads)
-        seconds = time.perf_counter() - start
-        best = max(best, num_threads * peak.flops(totals.itemsize, steps) / seconds)
+    steps = max(1000, round(flops / (num_threads * peak.flops(totals.itemsize, 1))))
+
+    def call():
         totals[:] = 0.5
-    return best
+        peak.run_chains[totals.dtype](totals, steps, num_threads)
+
+    return call, num_threads * peak.flops(totals.itemsize, steps)
 
 
 def layer_calls(dtype, M, K, N):
@@ -90,22 +89,23 @@ def main():
     parser.add_argument("--only", default="", help="rows whose name contains this")
     options = parser.parse_args()
     num_threads = fastmlp.get_num_threads()
-    peaks = {dtype: measured_peak(dtype, num_threads) for dtype in (np.float32, np.float64)}
-    for dtype, value in peaks.items():
-        print(f"FMA peak, {num_threads} threads, {dtype.__name__}: {value / 1e9:.0f} GFLOP/s")
     for name, calls_for, dtype, shape in ROWS:
         if options.only not in name:
             continue
         calls, flops = calls_for(dtype, *shape)
-        seconds = interleaved(calls, options.rounds)
-        peaks[dtype] = max(peaks[dtype], measured_peak(dtype, num_threads))
-        print(f"\n{name} {'x'.join(map(str, shape))} {dtype.__name__}")
-        ours = np.median(seconds["fastmlp"])
+        run_peak, peak_flops = peak_call(dtype, num_threads, flops)
+        seconds = interleaved(calls | {"FMA peak": run_peak}, options.rounds)
+        rate = peak_flops / np.median(seconds.pop("FMA peak"))
+        print(
+            f"\n{name} {'x'.join(map(str, shape))} {dtype.__name__}, {num_threads} threads, "
+            f"{flops / 1e9:.3g} GFLOP; FMA peak {rate / 1e9:.0f} GFLOP/s"
+        )
         for provider, values in seconds.items():
             median = np.median(values)
+            ratio = np.median(values / seconds["fastmlp"])
             print(
                 f"  {provider:14} {median * 1e3:9.3f} ms (best {values.min() * 1e3:.3f})"
-                f"  {median / ours:5.2f} x fastmlp  {flops / median / peaks[dtype]:5.1%} of peak"
+                f"  {ratio:5.2f} x fastmlp  {flops / median / rate:5.1%} of peak"
             )
 
 

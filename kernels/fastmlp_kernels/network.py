@@ -73,7 +73,7 @@ def describe_layer(net, layer, packed, h, h_row, rows, out):
         W if in_place else packed, outputs, 1, IN_PLACE if in_place else LEAF * width,
         out, outputs, bias, int(layer < net.count - 1), 0, 0,
         inputs, outputs, width, lanes, net.itemsize,
-        leaves, leaves, 0, 0, 1, net.counter, W, net.tile, 1,
+        leaves, 0, leaves, 0, 1, 1, net.counter, W, net.tile, 1,
     )  # fmt: skip
 
 

@@ -22,13 +22,14 @@ from fastmlp_kernels.blocking import (
     LARGEST_TILE,
     LEAF,
     LINE,
-    column_groups,
     count_panels,
+    is_tall,
     lanes_of,
-    leaves_per_task,
     panel_width,
     pays_to_pack,
     set_panels,
+    split_leaves,
+    split_rows,
     tile_shape,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, result, share
@@ -51,8 +52,9 @@ Product = namedtuple(
     " b b_row b_column b_leaf"  # B; b_leaf: PACK_BY_LEAF, or the elements of a leaf packed at `b`
     " c c_row bias relu gate gate_row"  # C, and what happens before its only store
     " inner columns width lanes itemsize"  # K, N, N in whole vectors, a vector's elements, bytes
-    " leaves leaves_each parts part_size"  # a task's leaves; the matrices of the subtrees' results
-    " groups counter unpacked tile num_threads",  # tasks a block; next task; B; the micro-kernel
+    " leaves tall leaves_each parts"  # tall: a task has all rows, and so many leaves
+    " blocks_each groups"  # else: so many blocks of rows, and one of so many groups of panels
+    " counter unpacked tile num_threads",  # the next task; B before packing; the micro-kernel
 )
 FIELDS = len(Product._fields)
 IN_PLACE, PACK_BY_LEAF = 0, -1
@@ -114,19 +116,18 @@ def transpose_squares(zero, it, source, steps, columns, place, width):
 def look_ahead(it, panels, p, block, rows, leaf):
     """What of A to fetch meanwhile: an address, and the steps to the next k and to the next tile.
 
-    Where k runs along the memory, the same rows of the next block, a share of each row for each
-    panel; where k runs across, one cache line of the next block for each k.
+    Where k runs along the memory, the next block's rows, a share of each for each panel; where k
+    runs across it, one cache line for each k, from the next block on.
     """
-    start, parts = leaf * LEAF, panels.shape[0]
+    start, parts, next_block = leaf * LEAF, panels.shape[0], block + BLOCK_ROWS
     if it.a_row != 1:
-        share_of_k = max(1, rows // parts)
-        first = (block + BLOCK_ROWS) * it.a_row + (p * it.inner + start) * share_of_k
-        return it.a + first * it.itemsize, share_of_k, rows * it.a_row
-    ahead = block + BLOCK_ROWS
-    if ahead >= it.rows:
-        ahead, start = 0, start + LEAF
+        each = max(1, rows // parts)
+        first = next_block * it.a_row + (p * it.inner + start) * each
+        return it.a + first * it.itemsize, each, rows * it.a_row
+    if next_block >= it.rows:
+        next_block, start = 0, start + LEAF
     line = LINE // it.itemsize
-    first = start * it.a_step + ahead + p * line
+    first = start * it.a_step + next_block + p * line
     return it.a + first * it.itemsize, it.a_step, parts * line
 
 
@@ -196,23 +197,47 @@ def run_block(
 
 @jit
 def run_task(zero, it, panels, number, scratch, room):
-    """Task `number`: a block of rows and a group of panels, or all of C over a subtree of leaves.
+    """Task `number`: some blocks of rows and panels, or all rows over a run of leaves.
 
     `scratch`: the address of the partial tiles; `room`: that of one packed leaf of B.
     """
-    mine = share(panels.shape[0], number % it.groups, it.groups)
-    block = number // it.groups * BLOCK_ROWS
-    i0, i1, first, stop = block, min(block + BLOCK_ROWS, it.rows), 0, it.leaves
-    c, c_row = it.c, it.c_row
-    if it.parts:
-        i0, i1, first = 0, it.rows, number * it.leaves_each
+    if it.tall:
+        first = number * it.leaves_each
         stop = min(first + it.leaves_each, it.leaves)
-        c, c_row = it.parts + number * it.part_size, it.columns
-    elif runs_at_once(it):
-        run = (0, it.leaves, it.leaves)
-        b_leaf = packed_leaf(it, 0)
-        run_block(zero, it, panels, mine, block, i0, i1, 0, run, b_leaf, c, c_row, scratch, False)
+        c, c_row = it.c, it.c_row
+        if it.parts:
+            c, c_row = it.parts + number * part_size(it) * it.itemsize, it.columns
+        run_leaves(zero, it, panels, 0, it.rows, first, stop, c, c_row, scratch, room)
         return
+    mine = share(panels.shape[0], number % it.groups, it.groups)
+    first = number // it.groups * it.blocks_each * BLOCK_ROWS
+    for block in range(first, min(first + it.blocks_each * BLOCK_ROWS, it.rows), BLOCK_ROWS):
+        stop = min(block + BLOCK_ROWS, it.rows)
+        if runs_at_once(it):
+            run, b_leaf = (0, it.leaves, it.leaves), packed_leaf(it, 0)
+            run_block(
+                zero, it, panels, mine, block, block, stop, 0, run, b_leaf, it.c, it.c_row,
+                scratch, False,
+            )  # fmt: skip
+        else:
+            for leaf in range(it.leaves):
+                run, b_leaf = (0, it.leaves, 1), packed_leaf(it, leaf)
+                run_block(
+                    zero, it, panels, mine, block, block, stop, leaf, run, b_leaf, it.c, it.c_row,
+                    scratch, True,
+                )  # fmt: skip
+
+
+@jit
+def part_size(it):
+    """The elements of a subtree's result: C's shape."""
+    return (it.rows + (1 if it.ones else 0)) * it.columns
+
+
+@jit
+def run_leaves(zero, it, panels, i0, i1, first, stop, c, c_row, scratch, room):
+    """The rows i0 .. i1 over the leaves first .. stop, one after the other."""
+    mine = slice(0, panels.shape[0])
     for leaf in range(first, stop):
         b_leaf = packed_leaf(it, leaf)
         if it.b_leaf == PACK_BY_LEAF:
@@ -233,9 +258,10 @@ def runs_at_once(it):
 
 @jit
 def count_tasks(it):
-    if it.parts:
+    if it.tall:
         return (it.leaves + it.leaves_each - 1) // it.leaves_each
-    return max(1, (it.rows + BLOCK_ROWS - 1) // BLOCK_ROWS) * it.groups
+    rows_each = it.blocks_each * BLOCK_ROWS
+    return (it.rows + rows_each - 1) // rows_each * it.groups
 
 
 @jit
@@ -244,9 +270,9 @@ def partials_size(it):
     levels = 0
     while (it.leaves_each - 1) >> levels:
         levels += 1
-    if not it.parts and runs_at_once(it):
+    if not it.tall and runs_at_once(it):
         return levels * LARGEST_TILE
-    rows = it.rows if it.parts else min(it.rows, BLOCK_ROWS)
+    rows = it.rows if it.tall else min(it.rows, BLOCK_ROWS)
     return levels * (rows + 1) * it.width
 
 
@@ -279,7 +305,7 @@ def pack(zero, it):
 def join(zero, it, thread):
     """C = the tree over the subtrees' results, for one thread's share of the rows."""
     mine = share(it.rows + (1 if it.ones else 0), thread, it.num_threads)
-    count, distance, size = count_tasks(it), 1, it.part_size // it.itemsize
+    count, distance, size = count_tasks(it), 1, part_size(it)
     while distance < count:
         for number in range(0, count - distance, 2 * distance):
             left, right = number * size, (number + distance) * size
@@ -337,17 +363,17 @@ def product(A, B, bias, gate, C, relu, ones_row, code, num_threads):
     lanes = lanes_of(itemsize)
     width = panel_width(columns, lanes)
     leaves = max(1, (inner + int(bias.size > 0) + LEAF - 1) // LEAF)
-    leaves_each = leaves
-    if not relu and not gate.size:
-        leaves_each = leaves_per_task(leaves, rows, num_threads)
+    leaves_each, blocks_each, groups = leaves, 1, 1
+    tall = is_tall(leaves, rows)
+    if not tall:
+        blocks_each, groups = split_rows(rows, count_panels(rows, columns, lanes), num_threads)
+    elif not relu and not gate.size:
+        leaves_each = split_leaves(leaves, num_threads)
     subtrees = (leaves + leaves_each - 1) // leaves_each
-    groups = 1
-    if subtrees == 1:
-        groups = column_groups(rows, count_panels(rows, columns, lanes), num_threads)
     b_column = B.strides[1] // itemsize
     b, b_leaf = address(B), IN_PLACE
     if pays_to_pack(rows, columns, b_column, lanes):
-        b_leaf = LEAF * width if subtrees == 1 else PACK_BY_LEAF
+        b_leaf = PACK_BY_LEAF if tall else LEAF * width
     room = np.empty(max(0, b_leaf) * leaves * itemsize + 64, np.uint8)
     parts = np.empty((subtrees if subtrees > 1 else 0, C.shape[0], columns), C.dtype)
     one = np.ones(1, C.dtype)
@@ -359,8 +385,8 @@ def product(A, B, bias, gate, C, relu, ones_row, code, num_threads):
         address(C), C.strides[0] // itemsize, address(bias) if bias.size else 0, int(relu),
         address(gate) if gate.size else 0, gate.strides[0] // itemsize,
         inner, columns, width, lanes, itemsize,
-        leaves, leaves_each, address(parts) if subtrees > 1 else 0, C.size * itemsize,
-        groups, address(counter), b, code[1], num_threads,
+        leaves, int(tall), leaves_each, address(parts) if subtrees > 1 else 0,
+        blocks_each, groups, address(counter), b, code[1], num_threads,
     )  # fmt: skip
     if b_leaf > 0:
         run_stage(code[0], it, PACK, counter)
