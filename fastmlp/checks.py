@@ -1,6 +1,6 @@
 """The one place that checks what a caller passes, and words the errors."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -25,15 +25,15 @@ def real_arrays(**named: object) -> tuple[Array, ...]:
     float32 and float64 pass; integers, booleans and float16 pass beside one of these, when NumPy's
     promotion gives float32 or float64. Everything else is a TypeError.
     """
-    arrays = [np.asarray(value) for value in named.values()]
+    values = tuple(named.values())
+    if _of_one_dtype(values):
+        return values
+    arrays = [np.asarray(value) for value in values]
     for name, array in zip(named, arrays, strict=True):
         if array.dtype.kind not in "fiub":
             raise dtype_error(
                 name, "an array of float32 or float64", array.dtype, _numeric_mend(name, array)
             )
-    first = arrays[0].dtype
-    if first in _FLOATS and all(array.dtype is first for array in arrays):
-        return tuple(arrays)
     common = np.result_type(*arrays)
     if common not in _FLOATS:
         got = ", ".join(str(array.dtype) for array in arrays)
@@ -43,6 +43,18 @@ def real_arrays(**named: object) -> tuple[Array, ...]:
         )
     native = common.newbyteorder("=")
     return tuple(array.astype(native, copy=False) for array in arrays)
+
+
+def _of_one_dtype(values: tuple[object, ...]) -> TypeGuard[tuple[Array, ...]]:
+    """Tell whether all are arrays of float32, or all of float64: the usual case, at little cost."""
+    first = values[0]
+    if type(first) is not np.ndarray or first.dtype not in _FLOATS or not first.dtype.isnative:
+        return False
+    dtype = first.dtype
+    for value in values:
+        if type(value) is not np.ndarray or value.dtype is not dtype:
+            return False
+    return True
 
 
 def _numeric_mend(name: str, array: Array) -> str:

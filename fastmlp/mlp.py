@@ -1,8 +1,11 @@
 """The multilayer perceptron: relu layers, then the log-probabilities of the classes."""
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
+from fastmlp_kernels import network as kernels
 
 from . import notebook
 from .arithmetic_mode import is_numpy
@@ -13,6 +16,12 @@ from .matmul_relu import affine
 from .parameters import Parameters, Rng, draw_normal
 from .relu import Relu
 from .softmax import Softmax
+from .threads import threads_for
+
+
+@cache
+def _compiled_predict(dtype: np.dtype[Any]) -> tuple[Callable[..., None], Array]:
+    return kernels.predict[dtype], kernels.compiled(dtype)
 
 
 class MLP(Parameters):
@@ -50,6 +59,41 @@ class MLP(Parameters):
             h = operation.forward(h)
         self._last_forward = activations, head
         self.log_prob = h
+        return h
+
+    def predict(self, x: Array) -> Array:
+        """Return the class (N,) of each sample of x (N, ...), as int64: the first largest logit.
+
+        All layers in one call, without the log-probabilities; `log_prob` and what backward needs
+        stay those of the last forward. A NaN counts as largest. Raises what `forward` raises.
+        """
+        if is_numpy():
+            return np.argmax(self._logits(self._inputs(x)), axis=1)
+        if not self._fits_as_it_is(x):
+            x = np.ascontiguousarray(self._inputs(x), self.dtype)
+        samples = len(x)
+        classes = np.empty(samples, np.int64)
+        call, code = _compiled_predict(self.dtype)
+        threads = threads_for(samples * self.flat_parameters.size)
+        call(x, self.flat_parameters, self._layers, classes, code, threads)
+        return classes
+
+    def _fits_as_it_is(self, x: Array) -> bool:
+        """Tell whether x needs neither conversion nor message: the usual case, at little cost."""
+        return (
+            type(x) is np.ndarray
+            and x.dtype is self.dtype
+            and x.flags.c_contiguous
+            and x.ndim == 2
+            and x.shape[1] == self.sizes[0]
+        )
+
+    def _logits(self, h: Array) -> Array:
+        for layer, W in enumerate(self.parameters):
+            h, W = real_arrays(x=h, W=W)
+            inputs = self.sizes[layer]
+            b = W[inputs] if self.bias[layer] else None
+            h = affine(h, W[:inputs], b, None, relu=layer < len(self.bias) - 1)
         return h
 
     def backward(self, label: Array) -> None:

@@ -31,6 +31,7 @@ class Parameters:
     flat_gradients: Array
     log_prob: Array
     _named: dict[str, Array]
+    _layers: Array
 
     def __init__(
         self,
@@ -76,6 +77,11 @@ class Parameters:
             named[f"W{layer}"] = self.flat_parameters[place].reshape(rows, columns)
             named[f"W{layer}_grad"] = self.flat_gradients[place].reshape(rows, columns)
         self._named = named
+        # For kernels: inputs, outputs, bias and where W starts in the flat parameters.
+        starts = np.cumsum([0] + [rows * columns for rows, columns in self._shapes()])[:-1]
+        self._layers = np.array(
+            [*zip(self.sizes, self.sizes[1:], self.bias, starts, strict=False)], dtype=np.int64
+        )
 
     def __getattr__(self, name: str) -> Array:
         # Called only where the usual look-up has failed.
@@ -261,7 +267,7 @@ def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     checked = np.dtype(dtype)
     if checked not in _FLOATS:
         raise dtype_error("dtype", "float32 or float64", checked, "pass dtype=np.float32")
-    return checked.newbyteorder("=")
+    return np.dtype(checked.type)  # the one object that native arrays of this dtype share
 
 
 def _write(name: str, array: Array, value: object) -> None:
