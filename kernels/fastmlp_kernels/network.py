@@ -18,11 +18,13 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 from fastmlp_kernels.blocking import (
     BLOCK_ROWS,
     LEAF,
+    count_panels,
     lanes_of,
     panel_width,
     pays_to_pack,
+    set_panels,
 )
-from fastmlp_kernels.jit import address_of, integer, jit, kernel, result, view
+from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
 from fastmlp_kernels.memory import address, aligned, keep_alive, load, next_task, store
 from fastmlp_kernels.microkernel import micro_kernel
 from fastmlp_kernels.parallel import call_on_threads
@@ -114,25 +116,35 @@ def first_largest(zero, row, count):
 @jit
 def predict_blocks(zero, net):
     """Take blocks of rows until there are none: all layers, then the classes."""
-    widest, partials = 0, 0
+    lanes = lanes_of(net.itemsize)
+    widest, partials, count = 0, 0, 0
     for layer in range(net.count):
         it = describe_layer(net, layer, 0, 0, 0, net.block_rows, 0)
-        widest = max(widest, it.columns)
+        widest = max(widest, it.width)
         partials = max(partials, partials_size(it))
-    room = net.block_rows * panel_width(widest, lanes_of(net.itemsize))
+        count += count_panels(net.block_rows, it.columns, lanes)
+    panels = np.empty((count, 5), np.int64)
+    room = net.block_rows * widest
     buffer = np.empty((2 * room + partials) * net.itemsize + 64, np.uint8)
     front = aligned(buffer)
     back, scratch = front + room * net.itemsize, front + 2 * room * net.itemsize
+    filled = False
     block = next_task(net.counter) * net.block_rows
     while block < net.rows:
         rows = min(net.block_rows, net.rows - block)
         h, h_row, packed = net.x + block * net.x_row * net.itemsize, net.x_row, net.packed
+        first = 0
         for layer in range(net.count):
             it = describe_layer(net, layer, packed, h, h_row, rows, back)
-            run_task(zero, it, make_panels(net.block_rows, it.columns, it.lanes), 0, scratch, scratch)
+            mine = panels[first : first + count_panels(net.block_rows, it.columns, lanes)]
+            if not filled:
+                set_panels(it.columns, lanes, mine)
+            run_task(zero, it, mine, 0, scratch, scratch)
             packed += packed_size(net, layer) * net.itemsize
+            first += mine.shape[0]
             h, h_row = back, it.columns
             front, back = back, front
+        filled = True
         for i in range(rows):
             at = first_largest(zero, h + i * h_row * net.itemsize, h_row)
             store(np.int64(at), net.classes, block + i)
@@ -160,12 +172,12 @@ def compiled(dtype):
 
 @kernel(
     lambda real: (
-        view(real, 2), result(real, 1), result(integer, 2), result(integer, 1),
+        packed(real, 2), result(real, 1), result(integer, 2), result(integer, 1),
         result(integer, 1), integer,
     )
 )  # fmt: skip
 def predict(x, parameters, layers, classes, code, num_threads):
-    """classes (N,) of x (N, inputs), whose rows are contiguous. `code`: what `compiled` gives."""
+    """classes (N,) of x (N, inputs). `code`: what `compiled` gives for the dtype."""
     net = Network(
         address(x), x.strides[0] // x.itemsize, x.shape[0],
         block_rows(x.shape[0], num_threads), address(layers), layers.shape[0],
