@@ -8,7 +8,7 @@ import numpy as np
 Call = Callable[[], object]
 
 SAMPLE_SECONDS = 0.01  # a sample repeats a short call until it takes this long
-PAUSE_SECONDS = 0.003  # between providers, so that the threads of the last one have gone to sleep
+PAUSE_SECONDS = 0.02  # between providers, until the threads of the last one have stopped spinning
 
 
 def seconds_per_call(call: Call, repeats: int) -> float:

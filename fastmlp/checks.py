@@ -51,10 +51,7 @@ def _of_one_dtype(values: tuple[object, ...]) -> TypeGuard[tuple[Array, ...]]:
     if type(first) is not np.ndarray or first.dtype not in _FLOATS or not first.dtype.isnative:
         return False
     dtype = first.dtype
-    for value in values:
-        if type(value) is not np.ndarray or value.dtype is not dtype:
-            return False
-    return True
+    return all(type(value) is np.ndarray and value.dtype is dtype for value in values)
 
 
 def _numeric_mend(name: str, array: Array) -> str:

@@ -35,9 +35,7 @@ class Matmul:
             return np.matmul(x, W, out=out)
         rows = with_contiguous_rows(y)
         threads = threads_for(x.size * W.shape[1])
-        kernels.forward[x.dtype](
-            in_elements(x), in_elements(W), rows, compiled(x.dtype), threads
-        )
+        kernels.forward[x.dtype](in_elements(x), in_elements(W), rows, compiled(x.dtype), threads)
         return written(rows, y)
 
     def backward(self, grad_y: Array) -> tuple[Array, Array]:

@@ -73,11 +73,9 @@ def floats(seed, shape, dtype, lowest=-6, highest=3):
 def specials(dtype):
     """Zeros, infinities, NaN, ones, and the ends of the normal and subnormal ranges."""
     limits = np.finfo(dtype)
-    return np.array(
-        [0, -0.0, np.inf, -np.inf, np.nan, 1, -1, limits.tiny, -limits.tiny, limits.max, limits.min]
-        + [limits.smallest_subnormal, -limits.smallest_subnormal, 1 + limits.eps],
-        dtype,
-    )
+    ends = [limits.tiny, limits.max, limits.smallest_subnormal, 1, np.inf]
+    negative = [-end for end in ends]
+    return np.array([0, -0.0, *ends, *negative, np.nan, 1 + limits.eps], dtype)
 
 
 def layouts(array):

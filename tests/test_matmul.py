@@ -1,6 +1,15 @@
 import numpy as np
 import pytest
-from helpers import DTYPES, assert_same_bits, floats, layouts, oracle, oracle_array, specials, with_threads
+from helpers import (
+    DTYPES,
+    assert_same_bits,
+    floats,
+    layouts,
+    oracle,
+    oracle_array,
+    specials,
+    with_threads,
+)
 
 import fastmlp
 from fastmlp import reference
@@ -36,7 +45,11 @@ def test_forward_and_backward_equal_the_reference(shape, dtype, num_threads):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_layout_and_the_callers_arrays_stay(dtype):
-    values, weights, grad = floats(4, (9, 20), dtype), floats(5, (20, 7), dtype), floats(6, (9, 7), dtype)
+    values, weights, grad = (
+        floats(4, (9, 20), dtype),
+        floats(5, (20, 7), dtype),
+        floats(6, (9, 7), dtype),
+    )
     expected = reference.Matmul()
     y = expected.forward(values, weights)
     grad_x, grad_W = expected.backward(grad)
@@ -134,10 +147,25 @@ def test_numpy_arithmetic_gives_numpys_bits():
     ("x", "W", "kind", "message"),
     [
         (np.ones((2, 3)), np.ones((2, 3)), ValueError, r"x @ W: expected as many columns in x as"),
-        (np.ones(3), np.ones((3, 2)), ValueError, r"x: expected a matrix .* got shape \(3,\); resh"),
+        (
+            np.ones(3),
+            np.ones((3, 2)),
+            ValueError,
+            r"x: expected a matrix .* got shape \(3,\); resh",
+        ),
         (np.ones((2, 3)), np.ones((3, 2, 1)), ValueError, r"W: expected a matrix"),
-        (np.ones((2, 3), int), np.ones((3, 2), int), TypeError, r"x, W: expected float32 or float64"),
-        (np.ones((2, 3), complex), np.ones((3, 2)), TypeError, r"x: .* got complex128; pass the re"),
+        (
+            np.ones((2, 3), int),
+            np.ones((3, 2), int),
+            TypeError,
+            r"x, W: expected float32 or float64",
+        ),
+        (
+            np.ones((2, 3), complex),
+            np.ones((3, 2)),
+            TypeError,
+            r"x: .* got complex128; pass the re",
+        ),
         ([["a"]], np.ones((1, 2)), TypeError, r"x: expected an array of float32 or float64"),
     ],
 )

@@ -114,7 +114,9 @@ def test_numpy_arithmetic_gives_the_notebooks_bits():
 def test_errors_say_expected_got_and_mend():
     x, W = np.ones((2, 3)), np.ones((3, 4))
     ours = fastmlp.MatmulRelu()
-    with pytest.raises(ValueError, match=r"b: expected shape \(4,\), .* got shape \(1, 4\); pass b.r"):
+    with pytest.raises(
+        ValueError, match=r"b: expected shape \(4,\), .* got shape \(1, 4\); pass b.r"
+    ):
         ours.forward(x, W, np.ones((1, 4)))
     with pytest.raises(ValueError, match=r"out: expected memory of its own, .* overlaps W"):
         ours.forward(x, W, out=W[:2])

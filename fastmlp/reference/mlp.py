@@ -25,7 +25,20 @@ class MLP(Parameters):
 
     def forward(self, x: Array) -> Array:
         """Return log_prob (N, classes) for x (N, ...), and keep what backward needs."""
-        h = self._inputs(x)
+        activations, h = self._run_layers(self._inputs(x))
+        head = [operation() for operation in self._head]
+        for operation in head:
+            h = operation.forward(h)
+        self._last_forward = activations, head
+        self.log_prob = h
+        return h
+
+    def predict(self, x: Array) -> Array:
+        """Return the class (N,) of each sample of x (N, ...): that of the first largest logit."""
+        return np.asarray(np.argmax(self._run_layers(self._inputs(x))[1], axis=1))
+
+    def _run_layers(self, h: Array) -> tuple[list[Array], Array]:
+        """Return the inputs of all layers and the logits."""
         activations = []
         for layer, W in enumerate(self.parameters):
             h, W = real_arrays(x=h, W=W)
@@ -34,12 +47,7 @@ class MLP(Parameters):
             h = affine(h, W[:inputs], W[inputs] if self.bias[layer] else None)
             if layer < len(self.bias) - 1:
                 h = Relu().forward(h)
-        head = [operation() for operation in self._head]
-        for operation in head:
-            h = operation.forward(h)
-        self._last_forward = activations, head
-        self.log_prob = h
-        return h
+        return activations, h
 
     def backward(self, label: Array) -> None:
         """Write the gradients of the loss, the sum of -log_prob * label, to `gradients`."""

@@ -1,8 +1,8 @@
-"""The choice of blocking: which tiles of the result a micro-kernel holds in registers, and which
-pieces of the operands stay in which cache. Only speed depends on it, never a bit.
+"""The choice of blocking: what is held in registers, and what stays in which cache.
 
-A tile is `rows` x `vectors` accumulators. A panel is a run of columns one tile wide. Where the last
-columns fill no more than a quarter (or half) of a vector, a panel ends in a packed tail instead: one
+Only speed depends on it, never a bit. A tile is `rows` x `vectors` accumulators, the part of the
+result that a micro-kernel holds in registers. A panel is a run of columns one tile wide. Where the
+last columns fill no more than a quarter (or half) of a vector, a panel ends in a packed tail: one
 accumulator holds those columns for `group` = 4 (or 2) rows. For 100 columns of float32 at 512 bits
 that takes 50 FMAs for 8 rows instead of 56.
 """
@@ -36,21 +36,25 @@ HAS_MASKS = VECTOR_BITS == 512
 TAIL_ROWS = {2: (12, 8, 6), 4: (12, 12, 8)} if HAS_MASKS else {}  # group: rows for 1, 2, 3 vectors
 
 # All tiles: (rows, vectors, group), where group 1 is no packed tail.
-TILES = [
-    (rows, vectors, 1)
-    for vectors, most in enumerate(FULL_ROWS, start=1)
-    for rows in (most, *REST_ROWS)
-] + [
-    (rows, vectors, 1)
-    for vectors in range(MAX_VECTORS + 1, WIDE_VECTORS + 1)
-    for rows in WIDE_ROWS
-] + [
-    (rows, vectors, group)
-    for group, choice in TAIL_ROWS.items()
-    for vectors, rows in enumerate(choice, start=1)
-]
+TILES = (
+    [
+        (rows, vectors, 1)
+        for vectors, most in enumerate(FULL_ROWS, start=1)
+        for rows in (most, *REST_ROWS)
+    ]
+    + [
+        (rows, vectors, 1)
+        for vectors in range(MAX_VECTORS + 1, WIDE_VECTORS + 1)
+        for rows in WIDE_ROWS
+    ]
+    + [
+        (rows, vectors, group)
+        for group, choice in TAIL_ROWS.items()
+        for vectors, rows in enumerate(choice, start=1)
+    ]
+)
 
-# The rows of a block: a multiple of the tiles of 8, 6, and 12 rows. Over one leaf they take 48 KiB in
+# The rows of a block, a multiple of tiles of 8, 6 and 12 rows. Over one leaf they take 48 KiB in
 # float32 and leave the level-2 cache room for the leaf of B (256 KiB for 256 columns), for partial
 # tiles, and for the next block, which is being fetched; 32 and 64 were up to 4% slower.
 BLOCK_ROWS = 48
@@ -154,7 +158,7 @@ def _tail_rows(vectors, group):
 @jit
 def pays_to_pack(rows, columns, column_stride, lanes):
     """Whether B is copied to panels: always where its rows can't be read as they are."""
-    if column_stride != 1 or not HAS_MASKS and columns % lanes != 0:
+    if column_stride != 1 or (not HAS_MASKS and columns % lanes != 0):
         return True
     return rows >= PACK_ROWS
 

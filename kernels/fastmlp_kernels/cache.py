@@ -84,7 +84,7 @@ class KernelCache(caching.FunctionCache):
 @cache
 def _warn_once(problem: str) -> None:
     warnings.warn(
-        f"the folder of compiled kernels, {cache_folder()}, {problem}: they are compiled in memory; "
+        f"the folder of compiled kernels, {cache_folder()}, {problem}: they stay in memory; "
         "set NUMBA_CACHE_DIR to a writable folder to keep them",
         RuntimeWarning,
         stacklevel=4,

@@ -79,7 +79,10 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
     """A compiled function for each dtype: `kernel[x.dtype](x, ...)`."""
 
     def __init__(
-        self, function: Callable[..., Any], signature: Callable[[types.Type], Signature], parallel: bool
+        self,
+        function: Callable[..., Any],
+        signature: Callable[[types.Type], Signature],
+        parallel: bool,
     ) -> None:
         super().__init__()
         self.function = function
@@ -88,12 +91,12 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
         self.__doc__ = function.__doc__
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
-        # Starts Numba's threads. A cached kernel that calls a parallel function needs their symbols,
+        # Starts Numba's threads. A cached kernel that calls a parallel function needs symbols,
         # which Numba loads by itself only for the parallel function.
         _launch_threads()
         dispatcher = numba.njit(parallel=self.parallel, **FLAGS)(self.function)
         dispatcher._cache = KernelCache(self.function)
-        with _compiling(self.function.__name__):
+        with _Compiling():
             dispatcher.compile(self.signature(numba.from_dtype(dtype)))
         dispatcher.disable_compile()
         self[dtype] = dispatcher
@@ -111,16 +114,13 @@ def address_of(function: Callable[..., None], signature: Signature) -> int:
     """Compile `function` as a C function that returns nothing; return its address."""
     callback = CFunc(function, (signature, types.void), locals={}, options=dict(FLAGS))
     callback._cache = KernelCache(function)
-    with _compiling(function.__name__):
+    with _Compiling():
         callback.compile()
     return int(callback.address)
 
 
-class _compiling:
+class _Compiling:
     """Say on stderr, once, that compiling has taken over a second."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
 
     def __enter__(self) -> None:
         self.start = time.perf_counter()
@@ -131,7 +131,7 @@ class _compiling:
         if _compiling_seconds > ANNOUNCED_SECONDS and not _announced:
             _announced = True
             print(
-                f"fastmlp: first use here: compiling kernels took {_compiling_seconds:.1f} s so far; "
-                f"they are kept in {cache_folder()}, so the next process starts without it",
+                f"fastmlp: compiling kernels took {_compiling_seconds:.1f} s so far; "
+                f"they are kept in {cache_folder()}, so that the next process need not",
                 file=sys.stderr,
             )

@@ -2,12 +2,11 @@
 
     total[i, j] = fma(a[i, k], b[k, j], total[i, j])    for the k of one leaf, from +0
 
-A tile has rows x vectors accumulators that live in vector registers (blocking.py tells how many);
-its code is generated as LLVM IR, for every tile shape in blocking.TILES, with rows and vectors
-known when it is compiled: with values known only at run time it ran at half the speed. After each
-chain it joins the total with the partial tiles of earlier leaves, as the tree asks (a binary
-counter), and either keeps the result as a partial tile or finishes it: bias, relu, gate, store.
-A call for each tile and leaf cost 100 cycles of 3200; the loops over them are in here.
+A tile has rows x vectors accumulators that live in vector registers; blocking.py tells how many,
+tile.py generates the code of each shape. After each chain it joins the total with the partial
+tiles of earlier leaves, as the tree asks (a binary counter), and either keeps the result as a
+partial tile or finishes it: bias, relu, gate, store. A call for each tile and leaf cost 100 cycles
+of 3200; the loops over them are in here.
 """
 
 from functools import cache
@@ -17,340 +16,31 @@ from numba import from_dtype
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastmlp_kernels.blocking import HAS_MASKS, LEAF, TILES, VECTOR_BITS
+from fastmlp_kernels.blocking import LEAF, TILES, VECTOR_BITS
 from fastmlp_kernels.fma import fma
 from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.memory import load, store
+from fastmlp_kernels.tile import Tile
 
 # Strides count elements. `a`, `b`, ... are addresses; a `bias` or `gate` of 0 is none.
 ARGUMENTS = (
-    "rows vectors group count"  # the tile, one of blocking.TILES, and how many, one below the other
-    " a a_row a_step b b_step b_leaf"  # a[i*a_row + k*a_step], b[k*b_step + j], to the next leaf
-    " leaf leaves steps last"  # the first leaf's number, how many, the last one's k, if it ends all
-    " partials level_size tile_size"  # partial tiles, to the next level, to the next tile
-    " c c_row columns bias relu gate gate_row"  # the end: c[i*c_row + j], j < columns
-    " ahead ahead_step ahead_tile"  # a cache line to fetch at each k: ahead + k*ahead_step
-).split()
-
-_INT = ir.IntType(64)
-_INT32 = ir.IntType(32)
-
-
-def _int(value):
-    return ir.Constant(_INT, value)
-
-
-def emit_fma(builder, x, y, total):
-    """The vector fma(x, y, total). By hand: llvmlite's builder takes scalars only, and its
-    declare_intrinsic builds a wrong signature for this."""
-    vector = total.type
-    letter = "f32" if isinstance(vector.element, ir.FloatType) else "f64"
-    kind = ir.FunctionType(vector, [vector] * 3)
-    name = f"llvm.fma.v{vector.count}{letter}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [x, y, total])
+    # the tile, one of blocking.TILES, and how many, one below the other
+    *("rows", "vectors", "group", "count"),
+    # a[i*a_row + k*a_step], b[k*b_step + j]; b_leaf: to the next leaf's b
+    *("a", "a_row", "a_step", "b", "b_step", "b_leaf"),
+    # the first leaf's number, how many leaves, the last one's k, and whether it ends all
+    *("leaf", "leaves", "steps", "last"),
+    # partial tiles, and from one to the next level and to the next tile
+    *("partials", "level_size", "tile_size"),
+    # the end: c[i*c_row + j] for j < columns
+    *("c", "c_row", "columns", "bias", "relu", "gate", "gate_row"),
+    # a cache line to fetch at each k: ahead + k*ahead_step, for each tile ahead_tile further
+    *("ahead", "ahead_step", "ahead_tile"),
+)
 
 
-class _Tile:
-    """Emits the code of one tile; every value is a vector of the CPU's width."""
-
-    def __init__(self, builder, real, arguments, rows, vectors, group):
-        self.builder = builder
-        self.real = ir.FloatType() if real == types.float32 else ir.DoubleType()
-        self.itemsize = real.bitwidth // 8
-        self.lanes = VECTOR_BITS // real.bitwidth
-        self.vector = ir.VectorType(self.real, self.lanes)
-        self.zero = ir.Constant(self.vector, [ir.Constant(self.real, 0.0)] * self.lanes)
-        self.argument = arguments
-        self.rows, self.vectors, self.group = rows, vectors, group
-        self.tail_lanes = self.lanes // group if group > 1 else 0
-        self.accumulators = [
-            [cgutils.alloca_once(builder, self.vector) for _ in range(vectors)] for _ in range(rows)
-        ]
-        tails = rows // group if group > 1 else 0
-        self.tails = [cgutils.alloca_once(builder, self.vector) for _ in range(tails)]
-
-    def emit(self):
-        builder, argument = self.builder, self.argument
-        self._set_masks()
-        self.stride = {
-            name: builder.mul(argument[name], _int(self.itemsize))
-            for name in ("a_row", "a_step", "b_step", "b_leaf", "c_row", "gate_row")
-            + ("level_size", "tile_size", "ahead_step", "ahead_tile")
-        }
-        self.place = {
-            name: cgutils.alloca_once_value(builder, argument[name])
-            for name in ("a", "b", "c", "gate", "partials", "ahead")
-        }
-        with cgutils.for_range(builder, argument["count"]):
-            self._run_leaves()
-            for name, step, times in [
-                ("a", "a_row", self.rows),
-                ("c", "c_row", self.rows),
-                ("gate", "gate_row", self.rows),
-                ("partials", "tile_size", 1),
-                ("ahead", "ahead_tile", 1),
-            ]:
-                self._advance(self.place[name], self.stride[step], times)
-
-    def _advance(self, place, stride, times):
-        step = self.builder.mul(stride, _int(times))
-        self.builder.store(self.builder.add(self.builder.load(place), step), place)
-
-    def _run_leaves(self):
-        """All leaves of one tile."""
-        builder, argument = self.builder, self.argument
-        start = {
-            name: cgutils.alloca_once_value(builder, builder.load(self.place[name]))
-            for name in ("a", "b", "ahead")
-        }
-        for name, slot in start.items():
-            builder.store(builder.load(self.place[name]), slot)
-        final = builder.sub(argument["leaves"], _int(1))
-        with cgutils.for_range(builder, argument["leaves"]) as loop:
-            is_final = builder.icmp_signed("==", loop.index, final)
-            for slot in self._slots():
-                builder.store(self.zero, slot)
-            self._chain(start, builder.select(is_final, argument["steps"], _int(LEAF)))
-            ends = builder.icmp_signed("!=", argument["last"], _int(0))
-            closing = builder.and_(is_final, ends)
-            with_bias = builder.icmp_signed("!=", argument["bias"], _int(0))
-            with builder.if_then(builder.and_(closing, with_bias)):
-                self._add_bias()
-            level = self._join_partials(builder.add(argument["leaf"], loop.index), closing)
-            with builder.if_else(closing) as (then, otherwise):
-                with then:
-                    self._finish()
-                with otherwise:
-                    for position, slot in enumerate(self._slots()):
-                        self._store(builder.load(slot), self._partial(level, position))
-            self._advance(start["a"], self.stride["a_step"], LEAF)
-            self._advance(start["b"], self.stride["b_leaf"], 1)
-            self._advance(start["ahead"], self.stride["ahead_step"], LEAF)
-
-    def _slots(self):
-        return [slot for row in self.accumulators for slot in row] + self.tails
-
-    def _intrinsic(self, name, returned, *arguments):
-        kind = ir.FunctionType(returned, arguments)
-        return cgutils.get_or_insert_function(self.builder.module, kind, name)
-
-    # Addresses, loads and stores. The last columns of a panel are masked, or are a packed tail.
-
-    def _address(self, base, elements):
-        return self.builder.add(base, self.builder.mul(elements, _int(self.itemsize)))
-
-    def _pointer(self, address, kind):
-        return self.builder.inttoptr(address, kind.as_pointer())
-
-    def _load(self, address, kind=None):
-        kind = kind or self.vector
-        value = self.builder.load(self._pointer(address, kind))
-        value.align = self.itemsize
-        return value
-
-    def _store(self, value, address):
-        self.builder.store(value, self._pointer(address, value.type)).align = self.itemsize
-
-    def _mask_of(self, lanes, valid):
-        numbers = ir.VectorType(_INT32, lanes)
-        lane = ir.Constant(numbers, list(range(lanes)))
-        limit = self._splat(self.builder.trunc(valid, _INT32), lanes)
-        return self.builder.icmp_signed("<", lane, limit)
-
-    def _set_masks(self):
-        whole = (self.vectors - 1 if self.group == 1 else self.vectors) * self.lanes
-        lanes = self.lanes if self.group == 1 else self.tail_lanes
-        self.last_mask = self._mask_of(
-            lanes, self.builder.sub(self.argument["columns"], _int(whole))
-        )
-
-    def _masked_name(self, operation, kind):
-        letter = "f32" if self.itemsize == 4 else "f64"
-        return f"llvm.masked.{operation}.v{kind.count}{letter}.p0"
-
-    def _masked_load(self, address, kind):
-        mask = self.last_mask.type
-        function = self._intrinsic(
-            self._masked_name("load", kind), kind, kind.as_pointer(), _INT32, mask, kind
-        )
-        zero = ir.Constant(kind, [ir.Constant(self.real, 0.0)] * kind.count)
-        align = ir.Constant(_INT32, self.itemsize)
-        return self.builder.call(
-            function, [self._pointer(address, kind), align, self.last_mask, zero]
-        )
-
-    def _masked_store(self, value, address):
-        kind, mask = value.type, self.last_mask.type
-        function = self._intrinsic(
-            self._masked_name("store", kind), ir.VoidType(), kind, kind.as_pointer(), _INT32, mask
-        )
-        align = ir.Constant(_INT32, self.itemsize)
-        self.builder.call(function, [value, self._pointer(address, kind), align, self.last_mask])
-
-    def _is_last(self, j):
-        return self.group == 1 and j == self.vectors - 1
-
-    def _splat(self, scalar, lanes):
-        kind = ir.VectorType(scalar.type, lanes)
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = self.builder.insert_element(undefined, scalar, ir.Constant(_INT32, 0))
-        return self._shuffle(first, undefined, [0] * lanes)
-
-    def _shuffle(self, x, y, lanes):
-        kind = ir.VectorType(_INT32, len(lanes))
-        return self.builder.shuffle_vector(x, y, ir.Constant(kind, lanes))
-
-    def _repeat_tail(self, value):
-        """The tail's columns, once for each row of a group."""
-        lanes = [lane % self.tail_lanes for lane in range(self.lanes)]
-        return self._shuffle(value, ir.Constant(value.type, ir.Undefined), lanes)
-
-    def _merge_row(self, merged, value, place):
-        """`merged` with the lanes of the group's row number `place` taken from `value`."""
-        if place == 0:
-            return value
-        taken = range(place * self.tail_lanes, (place + 1) * self.tail_lanes)
-        lanes = [lane + (self.lanes if lane in taken else 0) for lane in range(self.lanes)]
-        return self._shuffle(merged, value, lanes)
-
-    def _row_of_tail(self, value, place):
-        lanes = range(place * self.tail_lanes, (place + 1) * self.tail_lanes)
-        return self._shuffle(value, ir.Constant(value.type, ir.Undefined), list(lanes))
-
-    def _read_columns(self, address, masked):
-        """The vectors of one row of columns at `address`, and the packed tail's if there is one."""
-        full = [self._address(address, _int(j * self.lanes)) for j in range(self.vectors)]
-        read = [
-            self._masked_load(at, self.vector) if masked and self._is_last(j) else self._load(at)
-            for j, at in enumerate(full)
-        ]
-        if self.group == 1:
-            return read, None
-        at = self._address(address, _int(self.vectors * self.lanes))
-        kind = ir.VectorType(self.real, self.tail_lanes)
-        return read, self._repeat_tail(self._masked_load(at, kind))
-
-    # The chain over k.
-
-    def _chain(self, start, steps):
-        builder = self.builder
-        fetch = self._intrinsic(
-            "llvm.prefetch.p0", ir.VoidType(), ir.IntType(8).as_pointer(), *[_INT32] * 3
-        )
-        to_level_2 = [ir.Constant(_INT32, value) for value in (0, 2, 1)]
-        row_offset = [builder.mul(self.stride["a_row"], _int(i)) for i in range(self.rows)]
-        place = {name: cgutils.alloca_once(builder, _INT) for name in ("a", "b", "ahead")}
-        for name, slot in place.items():
-            builder.store(builder.load(start[name]), slot)
-        with cgutils.for_range(builder, steps):
-            a, b, ahead = (builder.load(place[name]) for name in ("a", "b", "ahead"))
-            builder.call(fetch, [self._pointer(ahead, ir.IntType(8)), *to_level_2])
-            columns, tail = self._read_columns(b, masked=HAS_MASKS)
-            merged = None
-            for i in range(self.rows):
-                element = self._splat(
-                    self._load(builder.add(a, row_offset[i]), self.real), self.lanes
-                )
-                for j in range(self.vectors):
-                    self._fma(self.accumulators[i][j], element, columns[j])
-                if self.group > 1:
-                    merged = self._merge_row(merged, element, i % self.group)
-                    if i % self.group == self.group - 1:
-                        self._fma(self.tails[i // self.group], merged, tail)
-            for name, slot in place.items():
-                self._advance(slot, self.stride[f"{name}_step"], 1)
-
-    def _fma(self, slot, x, y):
-        self.builder.store(emit_fma(self.builder, x, y, self.builder.load(slot)), slot)
-
-    def _add_bias(self):
-        """One more index k with a = 1: fma(1, bias, total) is total + bias."""
-        columns, tail = self._read_columns(self.argument["bias"], masked=True)
-        for row in self.accumulators:
-            for slot, value in zip(row, columns, strict=True):
-                self._add(slot, value)
-        for slot in self.tails:
-            self._add(slot, tail)
-
-    def _add(self, slot, value):
-        self.builder.store(self.builder.fadd(self.builder.load(slot), value), slot)
-
-    # The tree: bit n of the leaf's number is set where a partial tile of 2^n leaves waits.
-
-    def _partial(self, level, position):
-        return self._address(level, _int(position * self.lanes))
-
-    def _join_partials(self, leaf, closing):
-        """Add the waiting partial tiles that end here; return the address of the next free level.
-
-        They are those of the trailing ones of `leaf`; of all ones, at the last leaf.
-        """
-        builder = self.builder
-        waiting, level = (cgutils.alloca_once(builder, _INT) for _ in range(2))
-        builder.store(leaf, waiting)
-        builder.store(builder.load(self.place["partials"]), level)
-
-        check = builder.append_basic_block("tree.check")
-        body = builder.append_basic_block("tree.body")
-        end = builder.append_basic_block("tree.end")
-        builder.branch(check)
-        builder.position_at_end(check)
-        bits = builder.load(waiting)
-        is_one = builder.trunc(bits, ir.IntType(1))
-        some = builder.icmp_signed("!=", bits, _int(0))
-        builder.cbranch(builder.select(closing, some, is_one), body, end)
-        builder.position_at_end(body)
-        with builder.if_then(is_one):
-            for position, slot in enumerate(self._slots()):
-                self._add(slot, self._load(self._partial(builder.load(level), position)))
-        builder.store(builder.lshr(bits, _int(1)), waiting)
-        self._advance(level, self.stride["level_size"], 1)
-        builder.branch(check)
-        builder.position_at_end(end)
-        return builder.load(level)
-
-    # The end: relu or gate in registers, then the only store of the result.
-
-    def _finish(self):
-        builder, argument = self.builder, self.argument
-        with builder.if_then(builder.icmp_signed("!=", argument["relu"], _int(0))):
-            for slot in self._slots():
-                value = builder.load(slot)
-                positive = builder.fcmp_ordered(">", value, self.zero)
-                builder.store(builder.select(positive, value, self.zero), slot)
-        with builder.if_then(builder.icmp_signed("!=", argument["gate"], _int(0))):
-            self._gate()
-        for i in range(self.rows):
-            c = builder.add(builder.load(self.place["c"]), builder.mul(self.stride["c_row"], _int(i)))
-            for j, slot in enumerate(self.accumulators[i]):
-                at = self._address(c, _int(j * self.lanes))
-                put = self._masked_store if self._is_last(j) else self._store
-                put(builder.load(slot), at)
-            if self.group > 1:
-                tail = builder.load(self.tails[i // self.group])
-                at = self._address(c, _int(self.vectors * self.lanes))
-                self._masked_store(self._row_of_tail(tail, i % self.group), at)
-
-    def _gate(self):
-        """Multiply by 1 where the gate is above 0, else by 0."""
-        builder = self.builder
-        one = ir.Constant(self.vector, [ir.Constant(self.real, 1.0)] * self.lanes)
-
-        def multiply(slot, gate):
-            factor = builder.select(builder.fcmp_ordered(">", gate, self.zero), one, self.zero)
-            builder.store(builder.fmul(builder.load(slot), factor), slot)
-
-        merged = None
-        for i in range(self.rows):
-            row = builder.mul(self.stride["gate_row"], _int(i))
-            gate_row = builder.add(builder.load(self.place["gate"]), row)
-            columns, tail = self._read_columns(gate_row, masked=True)
-            for slot, gate in zip(self.accumulators[i], columns, strict=True):
-                multiply(slot, gate)
-            if self.group > 1:
-                merged = self._merge_row(merged, tail, i % self.group)
-                if i % self.group == self.group - 1:
-                    multiply(self.tails[i // self.group], merged)
+def _constant(value):
+    return ir.Constant(ir.IntType(64), value)
 
 
 @intrinsic
@@ -362,15 +52,18 @@ def _vector_tiles(typing_context, real, arguments):
         named = dict(zip(ARGUMENTS, unpacked, strict=True))
         end = builder.append_basic_block("end")
         key = builder.add(
-            builder.mul(builder.add(builder.mul(named["group"], _int(8)), named["vectors"]), _int(32)),
+            builder.mul(
+                builder.add(builder.mul(named["group"], _constant(8)), named["vectors"]),
+                _constant(32),
+            ),
             named["rows"],
         )
         switch = builder.switch(key, end)
         for rows, vectors, group in TILES:
             block = builder.append_basic_block(f"tile.{rows}x{vectors}.{group}")
-            switch.add_case(_int((group * 8 + vectors) * 32 + rows), block)
+            switch.add_case(_constant((group * 8 + vectors) * 32 + rows), block)
             builder.position_at_end(block)
-            _Tile(builder, signature.args[0], named, rows, vectors, group).emit()
+            Tile(builder, signature.args[0], named, rows, vectors, group).emit()
             builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()

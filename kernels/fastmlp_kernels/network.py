@@ -28,7 +28,14 @@ from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
 from fastmlp_kernels.memory import address, aligned, keep_alive, load, next_task, store
 from fastmlp_kernels.microkernel import micro_kernel
 from fastmlp_kernels.parallel import call_on_threads
-from fastmlp_kernels.product import IN_PLACE, Product, make_panels, pack_leaf, partials_size, run_task
+from fastmlp_kernels.product import (
+    IN_PLACE,
+    Product,
+    make_panels,
+    pack_leaf,
+    partials_size,
+    run_task,
+)
 
 Network = namedtuple(
     "Network",

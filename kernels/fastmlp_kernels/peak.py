@@ -6,12 +6,12 @@ on two units): no loads, no stores. What it reaches is the most that any product
 
 from llvmlite import ir
 from numba import prange
-from numba.core import cgutils, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastmlp_kernels.blocking import VECTOR_BITS
 from fastmlp_kernels.jit import integer, jit, kernel, result
-from fastmlp_kernels.microkernel import emit_fma
+from fastmlp_kernels.tile import emit_fma
 
 ACCUMULATORS = 12
 
@@ -48,6 +48,6 @@ def flops(itemsize, steps):
 
 @kernel(lambda real: (result(real, 1), integer, integer), parallel=True)
 def run_chains(totals, steps, num_threads):
-    """`steps` FMAs in each chain of each thread; totals (num_threads,) keeps them from vanishing."""
+    """`steps` FMAs in each chain of each thread; totals (num_threads,) keeps their results."""
     for thread in prange(num_threads):
         totals[thread] = _fma_chains(totals[thread], steps)

@@ -173,7 +173,7 @@ def run_block(
 ):  # fmt: skip
     """A block of rows of the task's rows i0 .. i1 and its panels `mine`, from a leaf on.
 
-    See run_tiles. `spread`: each tile has partial tiles of its own in scratch, for the leaves to come.
+    See run_tiles. `spread`: each tile has partial tiles of its own, for the leaves to come.
     """
     stop = min(block + BLOCK_ROWS, i1)
     height = i1 - i0 + 1
@@ -211,7 +211,8 @@ def run_task(zero, it, panels, number, scratch, room):
         return
     mine = share(panels.shape[0], number % it.groups, it.groups)
     first = number // it.groups * it.blocks_each * BLOCK_ROWS
-    for block in range(first, min(first + it.blocks_each * BLOCK_ROWS, it.rows), BLOCK_ROWS):
+    end = min(first + it.blocks_each * BLOCK_ROWS, it.rows)
+    for block in range(first, max(end, first + 1), BLOCK_ROWS):  # the row of ones may be alone
         stop = min(block + BLOCK_ROWS, it.rows)
         if runs_at_once(it):
             run, b_leaf = (0, it.leaves, it.leaves), packed_leaf(it, 0)
@@ -261,7 +262,7 @@ def count_tasks(it):
     if it.tall:
         return (it.leaves + it.leaves_each - 1) // it.leaves_each
     rows_each = it.blocks_each * BLOCK_ROWS
-    return (it.rows + rows_each - 1) // rows_each * it.groups
+    return max(1, (it.rows + rows_each - 1) // rows_each) * it.groups
 
 
 @jit

@@ -29,9 +29,7 @@ def forward(x, y, num_threads):
             relu(x[mine], y[mine])
 
 
-@kernel(
-    lambda real: (packed(real, 1), packed(real, 1), result(real, 1), integer), parallel=True
-)
+@kernel(lambda real: (packed(real, 1), packed(real, 1), result(real, 1), integer), parallel=True)
 def backward(x, grad_y, grad_x, num_threads):
     if num_threads == 1:
         relu_backward(x, grad_y, grad_x)
