@@ -59,18 +59,17 @@ class MLP(Parameters):
             return np.asarray(np.argmax(self._run_layers(self._inputs(x))[1], axis=1))
         # The usual array goes straight to the kernel, which takes no other dtype or layout than its
         # own: checks of them here would cost a tenth of the 3 us of a single row.
-        if type(x) is np.ndarray and x.shape[1:] == self._sample_shape:
-            try:
-                return self._predict(x)
-            except TypeError:
-                pass
-        return self._predict(np.ascontiguousarray(self._inputs(x), self.dtype))
-
-    def _predict(self, x: Array) -> Array:
+        if type(x) is not np.ndarray or x.shape[1:] != self._sample_shape:
+            x = np.ascontiguousarray(self._inputs(x), self.dtype)
         call, code, layers, parameters = self._compiled or self._compile_predict()
         samples = len(x)
         classes = np.empty(samples, np.int64)
-        call(x, parameters, layers, classes, code, threads_for(samples * parameters.size))
+        threads = threads_for(samples * parameters.size)
+        try:
+            call(x, parameters, layers, classes, code, threads)
+        except TypeError:
+            x = np.ascontiguousarray(self._inputs(x), self.dtype)
+            call(x, parameters, layers, classes, code, threads)
         return classes
 
     def _compile_predict(self) -> tuple[Callable[..., None], Array, Array, Array]:

@@ -130,10 +130,11 @@ def predict_blocks(zero, net):
         widest = max(widest, it.width)
         partials = max(partials, partials_size(it))
         count += count_panels(net.block_rows, it.columns, lanes)
-    panels = np.empty((count, 5), np.int64)
     room = net.block_rows * widest
-    buffer = np.empty((2 * room + partials) * net.itemsize + 64, np.uint8)
-    front = aligned(buffer)
+    # One allocation for all, as each costs 50 ns of the 3 us that a single row takes.
+    memory = np.empty(5 * count + ((2 * room + partials) * net.itemsize + 64) // 8 + 1, np.int64)
+    panels = memory[: 5 * count].reshape(count, 5)
+    front = aligned(memory[5 * count :])
     back, scratch = front + room * net.itemsize, front + 2 * room * net.itemsize
     filled = False
     block = next_task(net.counter) * net.block_rows
@@ -156,7 +157,7 @@ def predict_blocks(zero, net):
             at = first_largest(zero, h + i * h_row * net.itemsize, h_row)
             store(np.int64(at), net.classes, block + i)
         block = next_task(net.counter) * net.block_rows
-    keep_alive(buffer)
+    keep_alive(memory)
 
 
 def _worker(zero):
@@ -193,7 +194,6 @@ def predict(x, parameters, layers, classes, code, num_threads):
     size = 0
     for layer in range(net.count):
         size += packed_size(net, layer)
-    # One allocation for the description, the counter and the packed weights: each costs 50 ns.
     memory = np.empty(FIELDS + 1 + (size * net.itemsize + 64) // 8, np.int64)
     data, counter = memory[:FIELDS], memory[FIELDS:]
     for field in range(FIELDS):
