@@ -27,11 +27,28 @@ def test_narrower_vectors_and_no_fma(width):
     assert _digests_of_a_process(environment) == COMMITTED
 
 
+def test_a_second_process_loads_what_the_first_compiled(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    script = "import fastmlp, numpy; print(fastmlp.Matmul().forward(numpy.eye(3), numpy.eye(3)))"
+    first = _run(["-c", script], environment)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+    second = _run(["-c", script], environment)
+    assert first.stdout == second.stdout
+    assert kept
+    assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+
+
 def _digests_of_a_process(environment):
+    return json.loads(_run([str(HERE / "digests.py")], environment).stdout)
+
+
+def _run(arguments, environment):
     paths = [str(HERE.parent), str(HERE.parent / "kernels")]
-    environment = environment | {"PYTHONPATH": os.pathsep.join(paths)}
     run = subprocess.run(
-        [sys.executable, HERE / "digests.py"], env=environment, capture_output=True, text=True
+        [sys.executable, *arguments],
+        env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return run

@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
-from helpers import assert_same_bits, floats, layouts, specials
+from helpers import DTYPES, assert_same_bits, floats, layouts, specials
 
 import fastmlp
 from fastmlp import notebook, reference
-
-DTYPES = [np.float32, np.float64]
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])

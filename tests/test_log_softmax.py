@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
-from helpers import assert_same_bits, floats, layouts, specials
+from helpers import DTYPES, assert_same_bits, floats, layouts, specials
 
 import fastmlp
 from fastmlp import notebook, reference
 
-DTYPES = [np.float32, np.float64]
 SHAPES = [(7, classes) for classes in range(1, 41)]
 SHAPES += [(0, 10), (1, 10), (8, 10), (64, 10), (65, 10), (300, 10), (130, 16), (130, 17)]
 SHAPES += [(70, 100), (9, 1000), (3, 5000)]

@@ -8,6 +8,7 @@ from fastmlp import reference
 SHAPES = [
     (1, 1, 1), (2, 3, 4), (7, 17, 33), (3, 0, 4), (0, 5, 3), (13, 255, 16), (13, 256, 15),
     (66, 40, 52), (5, 785, 100), (300, 10, 12),
+    (5000, 40, 9),  # a gradient over many samples, which threads share
 ]  # fmt: skip
 
 

@@ -3,13 +3,12 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, floats, layouts
+from helpers import DTYPES, assert_same_bits, floats, layouts, with_threads
 
 import fastmlp
 from fastmlp import reference
 from fastmlp.parameters import shuffled, uniform
 
-DTYPES = [np.float32, np.float64]
 MODELS = [
     {"sizes": [5, 3], "bias": False},
     {"sizes": [300, 20, 10]},
@@ -194,6 +193,41 @@ def test_copies_have_a_buffer_of_their_own(duplicate):
     assert not np.shares_memory(twin.flat_parameters, model.flat_parameters)
     assert_same_bits(model.forward(x), log_prob)
     assert not hasattr(duplicate(model), "log_prob")
+
+
+# Weights are read in place below 192 rows and packed from there on; 193 ends in a block of one row.
+@pytest.mark.parametrize("samples", [0, 1, 2, 3, 17, 49, 191, 193, 250])
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_predict_is_the_first_largest_logit(dtype, num_threads, samples):
+    model = fastmlp.MLP([300, 70, 33, 5], bias=[True, False, True], dtype=dtype, rng=1)
+    same = reference.MLP([300, 70, 33, 5], bias=[True, False, True], dtype=dtype, rng=1)
+    model.W2[:, 4] = model.W2[:, 3]
+    same.W2[:, 4] = same.W2[:, 3]
+    x = floats(2, (samples, 300), dtype)
+    with with_threads(num_threads):
+        assert_same_bits(model.predict(x), same.predict(x))
+
+
+def test_predict_takes_what_forward_takes():
+    model = fastmlp.MLP([12, 6, 4], dtype=np.float64, rng=2)
+    model.W2[:, 2] = model.W2[:, 1]  # equal logits: the first is the answer
+    values = floats(3, (7, 12), np.float64)
+    expected = np.argmax(model.forward(values), axis=1)
+    for _, x in layouts(values):
+        assert_same_bits(model.predict(x), expected)
+    assert_same_bits(model.predict(values.reshape(7, 3, 4)), expected)
+    assert_same_bits(model.predict(values.tolist()), expected)
+    narrow = values.astype(np.float32)
+    assert_same_bits(model.predict(narrow), model.predict(narrow.astype(np.float64)))
+    model.W2[:, 3] = np.nan
+    assert_same_bits(model.predict(values), np.full(7, 3))
+    with fastmlp.arithmetic("numpy"):
+        assert_same_bits(model.predict(values), np.full(7, 3))
+    with pytest.raises(ValueError, match="with 12 numbers for each sample"):
+        model.predict(values[:, :11])
+    with pytest.raises(TypeError, match="x: expected float32"):
+        fastmlp.MLP([12, 4]).predict(values)
 
 
 def test_the_result_has_the_notebooks_name_for_its_layers():

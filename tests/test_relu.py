@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
-from helpers import assert_same_bits, floats, layouts, specials
+from helpers import DTYPES, assert_same_bits, floats, layouts, specials
 
 import fastmlp
 from fastmlp import reference
-
-DTYPES = [np.float32, np.float64]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

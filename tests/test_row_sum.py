@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from fastmlp_kernels.jit import integer, kernel, packed, result
 from fastmlp_kernels.row_sum import row_max, row_sum
-from helpers import assert_same_bits, floats, specials
+from helpers import DTYPES, assert_same_bits, floats, specials
 
 from fastmlp.reference.row_sum import row_sum as reference_row_sum
 
-DTYPES = [np.float32, np.float64]
 VECTORS = Path(__file__).parent / "vectors" / "portable-v1.npz"
 EDGES = [1, 2, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 100, 1000]
 

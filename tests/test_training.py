@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
-from helpers import assert_same_bits, floats
+from helpers import DTYPES, assert_same_bits, floats
 
 import fastmlp
 from fastmlp import compute_accuracy, compute_loss, one_hot, reference, test, train_one_step
 from fastmlp.commands import train as train_command
 from fastmlp.commands import train_notebook
-
-DTYPES = [np.float32, np.float64]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

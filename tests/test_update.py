@@ -2,12 +2,11 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, floats, layouts, specials
+from helpers import DTYPES, assert_same_bits, floats, layouts, specials
 
 import fastmlp
 from fastmlp import reference
 
-DTYPES = [np.float32, np.float64]
 SHAPES = [(0, 5), (), (1, 1), (7,), (3, 4, 5), (30, 41), (130, 401)]
 KINDS = ["sgd", "momentum", "adam"]
 STATES = {"sgd": 0, "momentum": 1, "adam": 2}
