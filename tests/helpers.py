@@ -6,8 +6,15 @@ from pathlib import Path
 import numpy as np
 
 import fastmlp
+from fastmlp import threads
 
 DTYPES = [np.float32, np.float64]
+# Rows of few and of many classes, around the lanes of a row sum and the leaves of a product.
+ROW_SHAPES = [(7, classes) for classes in range(1, 41)]
+ROW_SHAPES += [(0, 10), (1, 10), (8, 10), (64, 10), (65, 10), (300, 10), (130, 16), (130, 17)]
+ROW_SHAPES += [(70, 100), (1, 1300)]
+ROW_SHAPES += [(5, 255), (5, 256), (5, 257), (3, 512), (3, 513), (3, 769), (2, 1000)]
+
 VECTORS = Path(__file__).parent / "vectors" / "portable-v1.npz"
 
 
@@ -26,13 +33,15 @@ def oracle_array(name):
 
 @contextmanager
 def with_threads(num_threads):
-    """Large calls in the block use `num_threads` threads."""
-    before = fastmlp.get_num_threads()
+    """Every call in the block, however small, uses `num_threads` threads."""
+    before = fastmlp.get_num_threads(), threads.SMALLEST_PARALLEL_WORK
     fastmlp.set_num_threads(num_threads)
+    threads.SMALLEST_PARALLEL_WORK = 0
     try:
         yield
     finally:
-        fastmlp.set_num_threads(before)
+        fastmlp.set_num_threads(before[0])
+        threads.SMALLEST_PARALLEL_WORK = before[1]
 
 
 def bits(array):

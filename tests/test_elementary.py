@@ -1,18 +1,16 @@
 """exp and log: float32 correctly rounded, float64 within its bound, both with the same bits."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 from fastmlp_kernels import elementary as kernels
 from fastmlp_kernels.jit import jit
-from helpers import assert_same_bits, bits, specials
+from helpers import VECTORS, assert_same_bits, bits, specials
 from prove_elementary import RIGHT, WRONG, decide, fitted, judge, measure
 
 from fastmlp.reference import elementary as reference
 
-VECTORS = Path(__file__).parent / "vectors" / "portable-v1.npz"
 KERNELS = {"exp": kernels.exp_array, "log": kernels.log_array}
 REFERENCES = {"exp": reference.exp, "log": reference.log}
 UNSIGNED = {np.float32: np.uint32, np.float64: np.uint64}

@@ -6,17 +6,6 @@ import fastmlp
 from fastmlp import notebook, reference
 
 
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def threads(request, monkeypatch):
-    before = fastmlp.get_num_threads()
-    if request.param > before:
-        pytest.skip("this machine has one core")
-    monkeypatch.setattr("fastmlp.threads.SMALLEST_PARALLEL_WORK", 0)
-    fastmlp.set_num_threads(request.param)
-    yield request.param
-    fastmlp.set_num_threads(before)
-
-
 def assert_equals_reference(x, grad_y, epsilon=1e-12):
     ours, theirs = fastmlp.Log(), reference.Log()
     ours.epsilon = theirs.epsilon = epsilon

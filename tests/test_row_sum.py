@@ -1,14 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from fastmlp_kernels.jit import integer, kernel, packed, result
 from fastmlp_kernels.row_sum import row_max, row_sum
-from helpers import DTYPES, assert_same_bits, floats, specials
+from helpers import DTYPES, VECTORS, assert_same_bits, floats, specials
 
 from fastmlp.reference.row_sum import row_sum as reference_row_sum
 
-VECTORS = Path(__file__).parent / "vectors" / "portable-v1.npz"
 EDGES = [1, 2, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 100, 1000]
 
 

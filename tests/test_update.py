@@ -45,17 +45,6 @@ def assert_same_lists(actual, expected):
             assert_same_bits(array, other)
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    before = fastmlp.get_num_threads()
-    try:
-        fastmlp.set_num_threads(request.param)
-    except ValueError:
-        pytest.skip("one core only")
-    yield request.param
-    fastmlp.set_num_threads(before)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtypes", [["f4"], ["f8"], ["f4", "f8"]], ids=["f4", "f8", "mixed"])
 def test_several_steps_equal_the_reference(kind, dtypes, threads):
