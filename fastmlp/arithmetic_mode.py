@@ -17,13 +17,17 @@ def _checked(name: str, origin: str) -> str:
     return name
 
 
-_process_wide = _checked(os.environ.get("FASTMLP_ARITHMETIC", "portable"), "FASTMLP_ARITHMETIC")
+_process_wide: str | None = None  # until set_arithmetic, what the environment says
 _in_context: ContextVar[str | None] = ContextVar("fastmlp_arithmetic", default=None)
 
 
 def get_arithmetic() -> str:
     """Return the arithmetic in force here: 'portable' or 'numpy'."""
-    return _in_context.get() or _process_wide
+    return _in_context.get() or _process_wide or _from_environment()
+
+
+def _from_environment() -> str:
+    return _checked(os.environ.get("FASTMLP_ARITHMETIC") or "portable", "FASTMLP_ARITHMETIC")
 
 
 def set_arithmetic(name: str) -> None:
@@ -54,4 +58,7 @@ def arithmetic(name: str) -> Iterator[None]:
 
 def is_numpy() -> bool:
     """Tell whether NumPy's own arithmetic is in force here."""
+    global _process_wide
+    if _process_wide is None:
+        _process_wide = _from_environment()
     return (_in_context.get() or _process_wide) == "numpy"

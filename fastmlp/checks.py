@@ -28,7 +28,7 @@ def real_arrays(**named: object) -> tuple[Array, ...]:
     values = tuple(named.values())
     if _of_one_dtype(values):
         return values
-    arrays = [np.asarray(value) for value in values]
+    arrays = [plain_array(name, value) for name, value in named.items()]
     for name, array in zip(named, arrays, strict=True):
         if array.dtype.kind not in "fiub":
             raise dtype_error(
@@ -43,6 +43,16 @@ def real_arrays(**named: object) -> tuple[Array, ...]:
         )
     native = common.newbyteorder("=")
     return tuple(array.astype(native, copy=False) for array in arrays)
+
+
+def plain_array(name: str, value: object) -> Array:
+    """Return `value` as an array; TypeError for a masked one, whose mask would be lost."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected an array without a mask, got a masked array; fill it with "
+            f"{name}.filled(0) or take {name}.data"
+        )
+    return np.asarray(value)
 
 
 def _of_one_dtype(values: tuple[object, ...]) -> TypeGuard[tuple[Array, ...]]:

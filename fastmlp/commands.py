@@ -1,5 +1,6 @@
 """What the command line does: training on MNIST, and the check of the gradients."""
 
+import copy
 import os
 import sys
 import time
@@ -57,6 +58,8 @@ def train(
     labels = one_hot(y, CLASSES, np.float32)
     velocity = np.zeros_like(model.flat_parameters)
     batches = -(-len(x) // batch_size)
+    # A step of a copy, so that the first use of the kernels, which compiles, is not in the time.
+    _step(copy.deepcopy(model), x[:batch_size], labels[:batch_size], velocity.copy(), 0.0)
     start = time.perf_counter()
     for epoch in range(epochs):
         order = shuffled(rng, len(x))
@@ -89,17 +92,22 @@ def _train_epoch(
     with tqdm(total=len(order), desc=f"epoch {name}", unit=" images", mininterval=interval) as bar:
         for start, rate in zip(starts, rates.tolist(), strict=True):
             batch = order[start : start + batch_size]
-            label = labels[batch]
-            log_prob = model.forward(x[batch])
-            model.backward(label * np.float32(1 / len(batch)))
-            momentum([model.flat_parameters], [model.flat_gradients], [velocity], rate, MOMENTUM)
-            losses += float(compute_loss(log_prob, label)) * len(batch)
-            right += float(compute_accuracy(log_prob, label)) * len(batch)
+            loss, accuracy = _step(model, x[batch], labels[batch], velocity, rate)
+            losses += loss * len(batch)
+            right += accuracy * len(batch)
             seen += len(batch)
             bar.set_postfix(
                 loss=f"{losses / seen:.4f}", accuracy=f"{right / seen:.4f}", refresh=False
             )
             bar.update(len(batch))
+
+
+def _step(model: MLP, x: Array, label: Array, velocity: Array, rate: float) -> tuple[float, float]:
+    """Make one step on a batch's mean loss; return its loss and accuracy before it."""
+    log_prob = model.forward(x)
+    model.backward(label * np.float32(1 / len(x)))
+    momentum([model.flat_parameters], [model.flat_gradients], [velocity], rate, MOMENTUM)
+    return float(compute_loss(log_prob, label)), float(compute_accuracy(log_prob, label))
 
 
 def train_notebook(

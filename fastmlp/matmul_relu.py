@@ -76,8 +76,24 @@ def affine(x: Array, W: Array, b: Array | None, out: Array | None, *, relu: bool
         return y
     rows = with_contiguous_rows(y)
     bias = np.empty(0, x.dtype) if b is None else np.ascontiguousarray(b)
+    _run(x, W, bias, np.empty((0, 0), x.dtype), rows, relu)
+    return written(rows, y)
+
+
+def gradient_below(grad_y: Array, W: Array, x: Array) -> Array:
+    """Return grad_y @ W^T through the relu that made x: the grad_y of the layer below, in one pass.
+
+    x (N, inputs) is above 0 exactly where that relu's input is.
+    """
+    if is_numpy():
+        return notebook.relu_backward(x, notebook.matmul(grad_y, W.T))
+    y = np.empty(x.shape, x.dtype)
+    _run(grad_y, W.T, np.empty(0, x.dtype), np.ascontiguousarray(x), y, False)
+    return y
+
+
+def _run(x: Array, W: Array, bias: Array, gate: Array, y: Array, relu: bool) -> None:
     kernels.forward[x.dtype](
-        in_elements(x), in_elements(W), bias, rows, relu,
+        in_elements(x), in_elements(W), bias, gate, y, relu,
         compiled(x.dtype), threads_for(x.size * W.shape[1]),
     )  # fmt: skip
-    return written(rows, y)

@@ -11,9 +11,8 @@ from .arithmetic_mode import is_numpy
 from .checks import Array, real_arrays
 from .log import Log
 from .log_softmax import LogSoftmax
-from .matmul_relu import affine
+from .matmul_relu import affine, gradient_below
 from .parameters import Parameters, Rng, draw_normal
-from .relu import Relu
 from .softmax import Softmax
 from .threads import threads_for
 
@@ -59,7 +58,11 @@ class MLP(Parameters):
             return np.asarray(np.argmax(self._run_layers(self._inputs(x))[1], axis=1))
         # The usual array goes straight to the kernel, which takes no other dtype or layout than its
         # own: checks of them here would cost a tenth of the 3 us of a single row.
-        if type(x) is not np.ndarray or x.shape[1:] != self._sample_shape:
+        if (
+            type(x) is not np.ndarray
+            or x.shape[1:] != self._sample_shape
+            or x.dtype != self.dtype  # Numba takes a byte-swapped array for one it has seen
+        ):
             x = np.ascontiguousarray(self._inputs(x), self.dtype)
         call, code, layers, parameters = self._compiled or self._compile_predict()
         samples = len(x)
@@ -108,9 +111,8 @@ class MLP(Parameters):
             self._write_gradient(layer, x, g)
             if layer:  # nobody asks for the gradient of the model's own input
                 W = self.parameters[layer][: self.sizes[layer]]
-                mask = Relu()
-                mask.mem["x"] = x  # x is relu(h): above 0 exactly where h is
-                g = mask.backward(affine(g, W.T, None, None, relu=False))
+                # x is relu(h): above 0 exactly where h is.
+                g = gradient_below(g, W, x)
 
     def _remembered(self) -> tuple[list[Array], list[Any]]:
         if self._last_forward is None:

@@ -1,13 +1,14 @@
 """The weights of a model: one flat buffer for all layers, and their initial values."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .checks import Array, dtype_error, shape_error
+from .checks import Array, dtype_error, plain_array, shape_error
 
 Rng = int | np.random.Generator | np.random.BitGenerator | None
 
@@ -77,13 +78,13 @@ class Parameters:
             place = slice(start, start := start + rows * columns)
             named[f"W{layer}"] = self.flat_parameters[place].reshape(rows, columns)
             named[f"W{layer}_grad"] = self.flat_gradients[place].reshape(rows, columns)
-        self._named = named
         self._sample_shape = self.sizes[:1]
         # For kernels: inputs, outputs, bias and where W starts in the flat parameters.
         starts = np.cumsum([0] + [rows * columns for rows, columns in self._shapes()])[:-1]
         self._layers = np.array(
             [*zip(self.sizes, self.sizes[1:], self.bias, starts, strict=False)], dtype=np.int64
         )
+        self._named = named
 
     def __getattr__(self, name: str) -> Array:
         # Called only where the usual look-up has failed.
@@ -110,11 +111,26 @@ class Parameters:
         )
 
     def __setattr__(self, name: str, value: object) -> None:
-        array = self.__dict__.get("_named", {}).get(name)
-        if array is None:
+        attributes = self.__dict__
+        named = attributes.get("_named")
+        if named is None:  # still being made
             object.__setattr__(self, name, value)
-        elif value is not array:  # `model.W1 -= step` assigns the array to itself
-            _write(name, array, value)
+            return
+        array = named.get(name)
+        if name in ("flat_parameters", "flat_gradients"):
+            array = attributes[name]
+        if array is not None:
+            if value is not array:  # `model.W1 -= step` assigns the array to itself
+                _write(name, array, value)
+        elif name in ("sizes", "bias", "dtype") or re.fullmatch(r"[wW]\d+(_\w+)?", name):
+            raise AttributeError(
+                f"{type(self).__name__}.{name}: expected one of {', '.join(named)} or the flat "
+                "buffers, whose values can be assigned; make another model for other sizes",
+                name=name,
+                obj=self,
+            )
+        else:
+            object.__setattr__(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         # Neither the views, which would lose their buffer, nor what the last forward kept.
@@ -133,7 +149,7 @@ class Parameters:
 
     def _inputs(self, x: Array) -> Array:
         """Return x as a matrix (N, inputs); raise where it does not fit the model."""
-        x = np.asarray(x)
+        x = plain_array("x", x)
         if x.dtype.kind not in "fiub":
             raise dtype_error(
                 "x", f"an array of {self.dtype}", x.dtype, "convert with x.astype(np.float32)"
@@ -157,7 +173,7 @@ class Parameters:
 
     def _labels(self, label: Array, samples: int) -> Array:
         """Return label (N, classes) in the model's dtype; raise where it does not fit."""
-        label = np.asarray(label)
+        label = plain_array("label", label)
         if label.dtype.kind not in "fiub":
             raise dtype_error(
                 "label", f"one-hot rows of {self.dtype}", label.dtype, "use fastmlp.one_hot"
@@ -273,7 +289,7 @@ def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def _write(name: str, array: Array, value: object) -> None:
-    value = np.asarray(value)
+    value = plain_array(name, value)
     if value.shape != array.shape:
         raise shape_error(
             name, f"shape {array.shape}", f"shape {value.shape}", "pass an array of that shape"

@@ -1,5 +1,8 @@
 """How many threads a call uses."""
 
+import os
+import threading
+
 import numba
 
 from .checks import shape_error
@@ -16,6 +19,7 @@ def set_num_threads(num_threads: int) -> None:
 
     The bits of a result do not depend on it. Raises TypeError for a non-integer and ValueError
     outside 1 .. NUMBA_NUM_THREADS (the number of cores unless that environment variable says more).
+    A forked child starts with 1, as OpenMP ends a child that starts threads after its parent did.
     """
     global _num_threads
     if isinstance(num_threads, bool) or not hasattr(num_threads, "__index__"):
@@ -38,4 +42,30 @@ def get_num_threads() -> int:
 
 def threads_for(work: int) -> int:
     """Return the threads worth starting for `work` multiply-adds (or elements times their cost)."""
-    return _num_threads if work >= SMALLEST_PARALLEL_WORK else 1
+    if work < SMALLEST_PARALLEL_WORK or _num_threads == 1 or not _may_start_threads():
+        return 1
+    return _num_threads
+
+
+def _may_start_threads() -> bool:
+    """Tell whether a parallel call is safe here.
+
+    Numba's workqueue layer, which it takes where neither OpenMP nor TBB is found, aborts the
+    process on concurrent calls: there only the main thread uses more than one.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return True
+    try:
+        return bool(numba.threading_layer() != "workqueue")
+    except ValueError:  # no call was parallel yet, so the layer isn't known
+        return False
+
+
+def _after_fork() -> None:
+    """In a forked child stay serial: OpenMP's threads neither outlive a fork nor start again."""
+    global _num_threads
+    _num_threads = 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -78,7 +78,22 @@ def update(dtype):
         yield from state
 
 
-OPERATIONS = [matmul, matmul_relu, relu, softmax, log, log_softmax, update]
+def mlp(dtype):
+    model = fastmlp.MLP([300, 16, 33, 10], bias=[True, False, True], dtype=dtype, rng=1)
+    yield from model.parameters
+    x, labels = floats(40, (210, 300), dtype), fastmlp.one_hot(np.arange(210) % 10)
+    for _ in range(3):
+        loss, accuracy = fastmlp.train_one_step(model, x, labels, learning_rate=1e-4)
+        yield np.array([loss])
+        yield np.array([accuracy])
+    yield model.log_prob
+    yield model.predict(x)
+    yield model.predict(x[:50])
+    yield model.predict(x[:1])
+    yield from model.parameters
+
+
+OPERATIONS = [matmul, matmul_relu, relu, softmax, log, log_softmax, update, mlp]
 
 
 def digests():

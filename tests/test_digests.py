@@ -1,4 +1,4 @@
-"""The committed digests hold here, at every vector width, threads 1 and 2, and every layer."""
+"""The committed digests hold here: any vector width, threads 1 and 2, a cold and a warm cache."""
 
 import json
 import os
@@ -36,6 +36,21 @@ def test_a_second_process_loads_what_the_first_compiled(tmp_path):
     assert first.stdout == second.stdout
     assert kept
     assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+
+
+def test_a_damaged_cache_is_compiled_again(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    script = "import fastmlp, numpy; print(fastmlp.Relu().forward(numpy.eye(3)))"
+    first = _run(["-c", script], environment)
+    for damaged in ("*.nbi", "*.nbc"):
+        for path in tmp_path.rglob(damaged):
+            path.write_bytes(path.read_bytes()[:40])
+        again = _run(["-c", script], environment)
+        assert again.stdout == first.stdout
+        assert "could not be read" in again.stderr
+        healed = _run(["-c", script], environment)
+        assert healed.stdout == first.stdout
+        assert "could not be read" not in healed.stderr
 
 
 def _digests_of_a_process(environment):

@@ -230,6 +230,48 @@ def test_predict_takes_what_forward_takes():
         fastmlp.MLP([12, 4]).predict(values)
 
 
+def test_predict_reads_byte_swapped_and_misaligned_arrays_as_their_values():
+    values = floats(4, (20, 12), np.float32)
+    expected = fastmlp.MLP([12, 6, 4], rng=2).predict(values)
+    swapped = values.astype(values.dtype.newbyteorder())
+    misaligned = dict(layouts(values))["misaligned"]
+    for order in ([swapped, misaligned], [misaligned, swapped]):
+        for x in order:
+            assert_same_bits(fastmlp.MLP([12, 6, 4], rng=2).predict(x), expected)
+
+
+def test_predict_takes_read_only_parameters():
+    model = fastmlp.MLP([12, 6, 4], rng=2)
+    values = floats(5, (3, 12), np.float32)
+    expected = model.predict(values)
+    model.flat_parameters.flags.writeable = False
+    assert_same_bits(model.predict(values), expected)
+
+
+def test_assigning_the_flat_buffers_writes_into_them():
+    model, other = fastmlp.MLP([5, 3], rng=1), fastmlp.MLP([5, 3], rng=2)
+    buffer = model.flat_parameters
+    model.flat_parameters = other.flat_parameters
+    assert model.flat_parameters is buffer
+    assert_same_bits(model.W1, other.W1)
+    with pytest.raises(ValueError, match=r"flat_parameters: expected shape \(18,\)"):
+        model.flat_parameters = np.zeros(3, np.float32)
+
+
+@pytest.mark.parametrize("name", ["W2", "W1_gard", "w1", "sizes", "bias", "dtype"])
+def test_names_that_are_no_arrays_of_the_model_are_refused(name):
+    with pytest.raises(AttributeError, match=f"MLP.{name}: expected one of W1, W1_grad"):
+        setattr(fastmlp.MLP([5, 3]), name, 0)
+
+
+def test_masked_arrays_are_refused():
+    x = np.ma.masked_array(np.ones((2, 5), np.float32), mask=[[True] + [False] * 4] * 2)
+    model = fastmlp.MLP([5, 3])
+    for call in (model.forward, model.predict, fastmlp.Relu().forward):
+        with pytest.raises(TypeError, match="x: expected an array without a mask"):
+            call(x)
+
+
 def test_the_result_has_the_notebooks_name_for_its_layers():
     model = fastmlp.MLP([4, 3, 3, 2], rng=15)
     with pytest.raises(AttributeError, match=r"log_prob: expected a forward before it"):

@@ -8,6 +8,7 @@ import hashlib
 import os
 import sys
 import warnings
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,14 +72,16 @@ class KernelCache(caching.FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # a damaged file raises anything: pickle, zlib, LLVM errors
-            _warn_once(f"could not be read ({error})")
+            _warn_once(f"could not be read ({error!r})")
+            with suppress(Exception):
+                self.flush()  # forget the damaged index, so that the next process finds a new one
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
-        except OSError as error:
-            _warn_once(f"can't be written ({error})")
+        except Exception as error:
+            _warn_once(f"can't be written ({error!r})")
 
 
 @cache

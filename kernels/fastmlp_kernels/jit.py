@@ -4,7 +4,9 @@
 on first use, once for each dtype, whatever the layout of the arrays (see `view` and `result`).
 """
 
+import atexit
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,9 +28,6 @@ ANNOUNCED_SECONDS = 1.0
 
 integer = types.int64
 flag = types.boolean
-
-_compiling_seconds = 0.0
-_announced = False
 
 
 def view(real: types.Type, axes: int) -> types.Type:
@@ -63,16 +62,11 @@ def share(count, part, parts):
     return slice(count * part // parts, count * (part + 1) // parts)
 
 
-def parallel_jit(*argument_types: types.Type) -> Callable[[Function], Function]:
+def parallel_jit(function: Function) -> Function:
     """Compile a parallel function for the kernels that call it, kept in the cache on its own."""
-
-    def decorate(function: Function) -> Function:
-        compiled = numba.njit(parallel=True, **FLAGS)(function)
-        compiled._cache = KernelCache(function)
-        result: Function = compiled
-        return result
-
-    return decorate
+    compiled = numba.njit(parallel=True, **FLAGS)(function)
+    compiled._cache = KernelCache(function)
+    return compiled  # type: ignore[no-any-return]
 
 
 class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
@@ -120,18 +114,33 @@ def address_of(function: Callable[..., None], signature: Signature) -> int:
 
 
 class _Compiling:
-    """Say on stderr, once, that compiling has taken over a second."""
+    """Measure compiling; once it takes over a second, say so on stderr, and at exit how long."""
+
+    seconds = 0.0
+    announced = False
 
     def __enter__(self) -> None:
         self.start = time.perf_counter()
+        self.timer = threading.Timer(ANNOUNCED_SECONDS, _announce)
+        self.timer.daemon = True
+        self.timer.start()
 
     def __exit__(self, *_: object) -> None:
-        global _compiling_seconds, _announced
-        _compiling_seconds += time.perf_counter() - self.start
-        if _compiling_seconds > ANNOUNCED_SECONDS and not _announced:
-            _announced = True
-            print(
-                f"fastmlp: compiling kernels took {_compiling_seconds:.1f} s so far; "
-                f"they are kept in {cache_folder()}, so that the next process need not",
-                file=sys.stderr,
-            )
+        self.timer.cancel()
+        _Compiling.seconds += time.perf_counter() - self.start
+        if _Compiling.seconds > ANNOUNCED_SECONDS:
+            _announce()
+
+
+def _announce() -> None:
+    if _Compiling.announced:
+        return
+    _Compiling.announced = True
+    print(
+        f"fastmlp: compiling kernels for this CPU, once: they are kept in {cache_folder()}",
+        file=sys.stderr,
+        flush=True,
+    )
+    atexit.register(
+        lambda: print(f"fastmlp: compiling took {_Compiling.seconds:.1f} s", file=sys.stderr)
+    )

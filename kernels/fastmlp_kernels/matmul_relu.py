@@ -15,13 +15,17 @@ from fastmlp_kernels.relu import relu_backward
 
 @kernel(
     lambda real: (
-        view(real, 2), view(real, 2), packed(real, 1), writable(real, 2), flag, *CALL
+        view(real, 2), view(real, 2), packed(real, 1), packed(real, 2), writable(real, 2), flag,
+        *CALL,
     )
 )  # fmt: skip
-def forward(x, W, b, y, relu, code, num_threads):
-    """y (M, N) with contiguous rows; b empty: no bias; `relu` off: y = x @ W + b."""
-    no_gate = np.empty((0, 0), y.dtype)
-    product(x, W, b, no_gate, y, relu, False, code, num_threads)
+def forward(x, W, b, gate, y, relu, code, num_threads):
+    """y (M, N) with contiguous rows; b empty: no bias; `relu` off: y = x @ W + b.
+
+    gate (M, N), or empty: y is multiplied by gate > 0 ? 1 : 0. So a layer's gradient goes below:
+    x its grad_y, W its W^T, gate its input, which is a relu's output.
+    """
+    product(x, W, b, gate, y, relu, False, code, num_threads)
 
 
 @kernel(

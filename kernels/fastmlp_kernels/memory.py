@@ -90,7 +90,7 @@ def _fetch_add(typing_context, address):
 
 @jit
 def next_task(counter):
-    """Take the next number from the int64 at the address `counter`; no two threads get the same."""
+    """Add 1 to the int64 at the address `counter`; return what it was, to one thread only."""
     return _fetch_add(counter)
 
 

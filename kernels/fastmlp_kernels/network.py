@@ -27,7 +27,7 @@ from fastmlp_kernels.blocking import (
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
 from fastmlp_kernels.memory import address, aligned, keep_alive, load, next_task, store
 from fastmlp_kernels.microkernel import micro_kernel
-from fastmlp_kernels.parallel import call_on_threads
+from fastmlp_kernels.parallel import run_stage
 from fastmlp_kernels.product import (
     IN_PLACE,
     Product,
@@ -43,7 +43,7 @@ Network = namedtuple(
 )
 FIELDS = len(Network._fields)
 PACKED, COUNTER = Network._fields.index("packed"), Network._fields.index("counter")
-PACK, PREDICT = range(2)
+PACK, PREDICT = np.int64(0), np.int64(1)
 INPUTS, OUTPUTS, BIAS, START = range(4)
 
 
@@ -97,8 +97,9 @@ def pack_weights(zero, net):
             while number < before + it.leaves:
                 target = packed + (number - before) * it.b_leaf * net.itemsize
                 pack_leaf(zero, it, panels, number - before, target)
+                next_task(net.counter + 8)
                 number = next_task(net.counter)
-        before += it.leaves
+            before += it.leaves
         packed += packed_size(net, layer) * net.itemsize
 
 
@@ -156,6 +157,7 @@ def predict_blocks(zero, net):
         for i in range(rows):
             at = first_largest(zero, h + i * h_row * net.itemsize, h_row)
             store(np.int64(at), net.classes, block + i)
+        next_task(net.counter + 8)
         block = next_task(net.counter) * net.block_rows
     keep_alive(memory)
 
@@ -180,29 +182,30 @@ def compiled(dtype):
 
 @kernel(
     lambda real: (
-        packed(real, 2), result(real, 1), result(integer, 2), result(integer, 1),
-        result(integer, 1), integer,
+        packed(real, 2), packed(real, 1), packed(integer, 2), result(integer, 1),
+        packed(integer, 1), integer,
     )
 )  # fmt: skip
 def predict(x, parameters, layers, classes, code, num_threads):
     """classes (N,) of x (N, inputs). `code`: what `compiled` gives for the dtype."""
     net = Network(
-        address(x), x.strides[0] // x.itemsize, x.shape[0],
+        address(x), x.shape[1], x.shape[0],
         block_rows(x.shape[0], num_threads), address(layers), layers.shape[0],
         address(parameters), 0, address(classes), x.itemsize, 0, code[1],
     )  # fmt: skip
-    size = 0
+    size, leaves = 0, 0
     for layer in range(net.count):
-        size += packed_size(net, layer)
-    memory = np.empty(FIELDS + 1 + (size * net.itemsize + 64) // 8, np.int64)
+        if packed_size(net, layer) > 0:
+            size += packed_size(net, layer)
+            leaves += count_leaves(net, layer)
+    memory = np.empty(FIELDS + 2 + (size * net.itemsize + 64) // 8, np.int64)
     data, counter = memory[:FIELDS], memory[FIELDS:]
     for field in range(FIELDS):
         data[field] = net[field]
-    data[PACKED] = aligned(memory[FIELDS + 1 :])
+    data[PACKED] = aligned(memory[FIELDS + 2 :])
     data[COUNTER] = address(counter)
     if size > 0:
-        counter[0] = 0
-        call_on_threads(code[0], address(data), PACK, num_threads)
-    counter[0] = 0
-    call_on_threads(code[0], address(data), PREDICT, num_threads)
+        run_stage(code[0], data, PACK, num_threads, counter, leaves)
+    blocks = (net.rows + net.block_rows - 1) // net.block_rows
+    run_stage(code[0], data, PREDICT, num_threads, counter, blocks)
     keep_alive(memory)

@@ -8,7 +8,8 @@ from numba import prange
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastmlp_kernels.jit import integer, jit, parallel_jit
+from fastmlp_kernels.jit import jit, parallel_jit
+from fastmlp_kernels.memory import address, keep_alive
 
 
 @intrinsic
@@ -24,16 +25,27 @@ def call(typing_context, function, *arguments):
     return types.void(function, types.StarArgTuple(arguments)), codegen
 
 
-@parallel_jit(integer, integer, integer, integer)
+@parallel_jit
 def _call_on_threads(function, data, stage, num_threads):
     for thread in prange(num_threads):
         call(function, data, stage, thread)
 
 
 @jit
-def call_on_threads(function, data, stage, num_threads):
-    """Call function(data, stage, thread) for each thread below `num_threads`; serial if it is 1."""
+def run_stage(function, data, stage, num_threads, counter, tasks):
+    """Call function(address of data, stage, thread) for each thread; serial if there is one.
+
+    The threads take numbers of tasks from counter[0] and count those they have finished in
+    counter[1]. An exception can't leave a C function: where a thread finds no memory, tasks are
+    missing, and this raises MemoryError.
+    """
+    counter[0], counter[1] = 0, 0
     if num_threads == 1:
-        call(function, data, stage, 0)
+        call(function, address(data), stage, 0)
     else:
-        _call_on_threads(function, data, stage, num_threads)
+        _call_on_threads(function, address(data), stage, num_threads)
+    keep_alive(data)
+    if counter[1] != tasks:
+        raise MemoryError(
+            "expected room for the pieces of a product, got none; use smaller batches"
+        )

@@ -32,7 +32,7 @@ from fastmlp_kernels.blocking import (
     split_rows,
     tile_shape,
 )
-from fastmlp_kernels.jit import address_of, integer, jit, result, share
+from fastmlp_kernels.jit import address_of, integer, jit, packed, share
 from fastmlp_kernels.memory import (
     address,
     aligned,
@@ -43,7 +43,7 @@ from fastmlp_kernels.memory import (
     transpose_block,
 )
 from fastmlp_kernels.microkernel import micro_kernel
-from fastmlp_kernels.parallel import call, call_on_threads
+from fastmlp_kernels.parallel import call, run_stage
 
 # All that a thread has to know. Addresses (0: none), strides in elements, sizes.
 Product = namedtuple(
@@ -58,9 +58,9 @@ Product = namedtuple(
 )
 FIELDS = len(Product._fields)
 IN_PLACE, PACK_BY_LEAF = 0, -1
-PACK, MULTIPLY, JOIN = range(3)  # the stages of a product
+PACK, MULTIPLY, JOIN = np.int64(0), np.int64(1), np.int64(2)  # the stages of a product
 
-CALL = (result(integer, 1), integer)  # the last arguments of a kernel: `compiled`'s, threads
+CALL = (packed(integer, 1), integer)  # the last arguments of a kernel: `compiled`'s, threads
 
 
 @jit
@@ -288,6 +288,7 @@ def multiply(zero, it):
     number = next_task(it.counter)
     while number < tasks:
         run_task(zero, it, panels, number, aligned(scratch), aligned(room))
+        next_task(it.counter + 8)
         number = next_task(it.counter)
     keep_alive(scratch), keep_alive(room)
 
@@ -299,6 +300,7 @@ def pack(zero, it):
     leaf = next_task(it.counter)
     while leaf < it.leaves:
         pack_leaf(zero, it, panels, leaf, it.b + leaf * it.b_leaf * it.itemsize)
+        next_task(it.counter + 8)
         leaf = next_task(it.counter)
 
 
@@ -317,6 +319,7 @@ def join(zero, it, thread):
     for i in range(mine.start, mine.stop):
         for j in range(it.columns):
             store(load(zero, it.parts, i * it.columns + j), it.c, i * it.c_row + j)
+    next_task(it.counter + 8)
 
 
 def _worker(zero):
@@ -338,14 +341,6 @@ def compiled(dtype):
     signature = (types.CPointer(types.int64), types.int64, types.int64)
     worker = address_of(_worker(dtype.type(0)), signature)
     return np.array([worker, micro_kernel(dtype)])
-
-
-@jit
-def run_stage(worker, it, stage, counter):
-    counter[0] = 0
-    data = np.array(it)
-    call_on_threads(worker, address(data), stage, it.num_threads)
-    keep_alive(data)
 
 
 @jit
@@ -378,7 +373,7 @@ def product(A, B, bias, gate, C, relu, ones_row, code, num_threads):
     room = np.empty(max(0, b_leaf) * leaves * itemsize + 64, np.uint8)
     parts = np.empty((subtrees if subtrees > 1 else 0, C.shape[0], columns), C.dtype)
     one = np.ones(1, C.dtype)
-    counter = np.zeros(1, np.int64)
+    counter = np.zeros(2, np.int64)
     it = Product(
         address(A), A.strides[0] // itemsize, A.strides[1] // itemsize, rows,
         address(one) if ones_row else 0,
@@ -389,9 +384,10 @@ def product(A, B, bias, gate, C, relu, ones_row, code, num_threads):
         leaves, int(tall), leaves_each, address(parts) if subtrees > 1 else 0,
         blocks_each, groups, address(counter), b, code[1], num_threads,
     )  # fmt: skip
+    data = np.array(it)
     if b_leaf > 0:
-        run_stage(code[0], it, PACK, counter)
-    run_stage(code[0], it, MULTIPLY, counter)
+        run_stage(code[0], data, PACK, num_threads, counter, leaves)
+    run_stage(code[0], data, MULTIPLY, num_threads, counter, count_tasks(it))
     if subtrees > 1:
-        run_stage(code[0], it, JOIN, counter)
+        run_stage(code[0], data, JOIN, num_threads, counter, num_threads)
     keep_alive(room), keep_alive(parts), keep_alive(one), keep_alive(counter)
