@@ -30,6 +30,6 @@ def interleaved(calls: dict[str, Call], rounds: int) -> dict[str, np.ndarray]:
     for _ in range(rounds):
         for name, call in calls.items():
             time.sleep(PAUSE_SECONDS)
-            call()
+            seconds_per_call(call, repeats[name])  # until its own threads are awake and in place
             seconds[name].append(seconds_per_call(call, repeats[name]))
     return {name: np.array(values) for name, values in seconds.items()}

@@ -63,6 +63,9 @@ BLOCK_ROWS = 48
 # level-1 cache; the panel of B it reads, 64 KiB a leaf, must stay in level 2.
 FEW_LEAVES = 8
 
+# Rows of B read in place that are this many bytes apart share few sets of the caches.
+FAR_ROWS = 2048
+
 # The elements of the largest tile.
 LARGEST_TILE = max(rows * (vectors + (group > 1)) for rows, vectors, group in TILES) * max(
     1, VECTOR_BITS // 32

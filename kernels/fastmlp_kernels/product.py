@@ -18,6 +18,7 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from fastmlp_kernels.blocking import (
     BLOCK_ROWS,
+    FAR_ROWS,
     FEW_LEAVES,
     LARGEST_TILE,
     LEAF,
@@ -253,8 +254,12 @@ def run_leaves(zero, it, panels, i0, i1, first, stop, c, c_row, scratch, room):
 
 @jit
 def runs_at_once(it):
-    """Whether a tile runs over all leaves at once."""
-    return it.leaves <= FEW_LEAVES and it.a_row != 1
+    """Whether a tile runs over all leaves at once.
+
+    Not if B's rows lie so far apart that the panel would leave the cache before the next tile.
+    """
+    near = it.b_leaf > 0 or it.b_row * it.itemsize < FAR_ROWS or it.rows <= 8
+    return it.leaves <= FEW_LEAVES and it.a_row != 1 and near
 
 
 @jit
