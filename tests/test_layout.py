@@ -138,8 +138,8 @@ def test_pytest_does_not_collect_the_function_test():
     assert fastmlp.test.__test__ is reference.test.__test__ is False
 
 
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", range(5))
 def test_the_readmes_examples_run(block):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     exec(blocks[block], {})
