@@ -3,6 +3,7 @@
 Every name has a twin in plain NumPy in `fastmlp.reference`, with the same bits.
 """
 
+from . import reference as reference
 from .arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
 from .gradient_check import gradient_check
 from .labels import one_hot

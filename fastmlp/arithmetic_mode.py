@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 ARITHMETICS = ("portable", "numpy")
@@ -40,8 +40,7 @@ def set_arithmetic(name: str) -> None:
     _process_wide = _checked(name, "set_arithmetic")
 
 
-@contextmanager
-def arithmetic(name: str) -> Iterator[None]:
+def arithmetic(name: str) -> AbstractContextManager[None]:
     """Use the arithmetic `name` inside the block, in this thread and its contexts only.
 
     >>> with fastmlp.arithmetic("numpy"):
@@ -49,7 +48,12 @@ def arithmetic(name: str) -> Iterator[None]:
 
     Raises ValueError for another name.
     """
-    token = _in_context.set(_checked(name, "arithmetic"))
+    return _use(_checked(name, "arithmetic"))
+
+
+@contextmanager
+def _use(name: str) -> Iterator[None]:
+    token = _in_context.set(name)
     try:
         yield
     finally:
