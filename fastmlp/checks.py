@@ -6,7 +6,7 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def shape_error(what: str, expected: str, got: object, mend: str) -> ValueError:
@@ -35,7 +35,7 @@ def real_arrays(**named: object) -> tuple[Array, ...]:
                 name, "an array of float32 or float64", array.dtype, _numeric_mend(name, array)
             )
     common = np.result_type(*arrays)
-    if common not in _FLOATS:
+    if common not in FLOATS:
         got = ", ".join(str(array.dtype) for array in arrays)
         name = next(iter(named))
         raise dtype_error(
@@ -58,7 +58,7 @@ def plain_array(name: str, value: object) -> Array:
 def _of_one_dtype(values: tuple[object, ...]) -> TypeGuard[tuple[Array, ...]]:
     """Tell whether all are arrays of float32, or all of float64: the usual case, at little cost."""
     first = values[0]
-    if type(first) is not np.ndarray or first.dtype not in _FLOATS or not first.dtype.isnative:
+    if type(first) is not np.ndarray or first.dtype not in FLOATS or not first.dtype.isnative:
         return False
     dtype = first.dtype
     return all(type(value) is np.ndarray and value.dtype is dtype for value in values)

@@ -8,7 +8,7 @@ from fastmlp_kernels import network as kernels
 
 from . import notebook
 from .arithmetic_mode import is_numpy
-from .checks import Array, real_arrays
+from .checks import Array, real_arrays, remembered
 from .log import Log
 from .log_softmax import LogSoftmax
 from .matmul_relu import affine, gradient_below
@@ -31,7 +31,7 @@ class MLP(Parameters):
     """
 
     _head: ClassVar[tuple[type[Any], ...]] = (LogSoftmax,)
-    _last_forward: tuple[list[Array], list[Any]] | None = None
+    _last_forward: tuple[list[Array], list[Any]]
     _compiled: tuple[Callable[..., None], Array, Array, Array] | None = None
 
     def forward(self, x: Array) -> Array:
@@ -102,7 +102,7 @@ class MLP(Parameters):
         (1 / N for the mean loss). Raises ValueError for another shape, TypeError for values that
         the model's dtype doesn't hold exactly, RuntimeError without a forward.
         """
-        activations, head = self._remembered()
+        activations, head = remembered(vars(self), "_last_forward", type(self).__name__)
         g = -self._labels(label, len(activations[0]))
         for operation in reversed(head):
             g = operation.backward(g)
@@ -113,14 +113,6 @@ class MLP(Parameters):
                 W = self.parameters[layer][: self.sizes[layer]]
                 # x is relu(h): above 0 exactly where h is.
                 g = gradient_below(g, W, x)
-
-    def _remembered(self) -> tuple[list[Array], list[Any]]:
-        if self._last_forward is None:
-            raise RuntimeError(
-                f"{type(self).__name__}.backward: expected a forward before it, got none; "
-                "call forward first"
-            )
-        return self._last_forward
 
     def _write_gradient(self, layer: int, x: Array, g: Array) -> None:
         """Write x^T @ g, and 1^T @ g below it where the layer has a bias, to the gradient of W."""

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .checks import Array, dtype_error, plain_array, shape_error
+from .checks import FLOATS, Array, dtype_error, plain_array, shape_error
 
 Rng = int | np.random.Generator | np.random.BitGenerator | None
-
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Parameters:
@@ -283,7 +281,7 @@ def _checked_bias(bias: object, layers: int) -> tuple[bool, ...]:
 
 def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     checked = np.dtype(dtype)
-    if checked not in _FLOATS:
+    if checked not in FLOATS:
         raise dtype_error("dtype", "float32 or float64", checked, "pass dtype=np.float32")
     return np.dtype(checked.type)  # the one object that native arrays of this dtype share
 

@@ -11,10 +11,9 @@ import numpy as np
 from fastmlp_kernels import update as kernels
 from fastmlp_kernels.jit import Kernel
 
-from .checks import Array
+from .checks import FLOATS, Array
 from .threads import threads_for
 from .update_checks import (
-    FLOATS,
     GRADS,
     Checked,
     decay_rate,

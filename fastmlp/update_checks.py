@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .checks import Array, dtype_error, shape_error
+from .checks import FLOATS, Array, dtype_error, shape_error
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 GRADS = 1  # the place of grads in the lists params, grads, states: the one that is only read
 
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..checks import Array, real_arrays
+from ..checks import Array, real_arrays, remembered
 from ..parameters import Parameters, Rng, draw_normal
 from .log import Log
 from .log_softmax import LogSoftmax
@@ -21,7 +21,7 @@ class MLP(Parameters):
     """
 
     _head: ClassVar[tuple[type[Any], ...]] = (LogSoftmax,)
-    _last_forward: tuple[list[Array], list[Any]] | None = None
+    _last_forward: tuple[list[Array], list[Any]]
 
     def forward(self, x: Array) -> Array:
         """Return log_prob (N, classes) for x (N, ...), and keep what backward needs."""
@@ -51,12 +51,7 @@ class MLP(Parameters):
 
     def backward(self, label: Array) -> None:
         """Write the gradients of the loss, the sum of -log_prob * label, to `gradients`."""
-        if self._last_forward is None:
-            raise RuntimeError(
-                f"{type(self).__name__}.backward: expected a forward before it, got none; "
-                "call forward first"
-            )
-        activations, head = self._last_forward
+        activations, head = remembered(vars(self), "_last_forward", type(self).__name__)
         g = -self._labels(label, len(activations[0]))
         for operation in reversed(head):
             g = operation.backward(g)

@@ -18,6 +18,7 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 from fastmlp_kernels.blocking import (
     BLOCK_ROWS,
     LEAF,
+    count_leaves,
     count_panels,
     lanes_of,
     panel_width,
@@ -53,9 +54,8 @@ def layer_field(net, layer, field):
 
 
 @jit
-def count_leaves(net, layer):
-    with_bias = layer_field(net, layer, INPUTS) + layer_field(net, layer, BIAS)
-    return max(1, (with_bias + LEAF - 1) // LEAF)
+def layer_leaves(net, layer):
+    return count_leaves(layer_field(net, layer, INPUTS), layer_field(net, layer, BIAS))
 
 
 @jit
@@ -64,7 +64,7 @@ def packed_size(net, layer):
     outputs, lanes = layer_field(net, layer, OUTPUTS), lanes_of(net.itemsize)
     if not pays_to_pack(net.rows, outputs, 1, lanes):
         return 0
-    return count_leaves(net, layer) * LEAF * panel_width(outputs, lanes)
+    return layer_leaves(net, layer) * LEAF * panel_width(outputs, lanes)
 
 
 @jit
@@ -74,7 +74,7 @@ def describe_layer(net, layer, packed, h, h_row, rows, out):
     W = net.parameters + layer_field(net, layer, START) * net.itemsize
     lanes = lanes_of(net.itemsize)
     width = panel_width(outputs, lanes)
-    leaves = count_leaves(net, layer)
+    leaves = layer_leaves(net, layer)
     bias = W + inputs * outputs * net.itemsize if layer_field(net, layer, BIAS) else 0
     in_place = packed_size(net, layer) == 0
     return Product(
@@ -197,7 +197,7 @@ def predict(x, parameters, layers, classes, code, num_threads):
     for layer in range(net.count):
         if packed_size(net, layer) > 0:
             size += packed_size(net, layer)
-            leaves += count_leaves(net, layer)
+            leaves += layer_leaves(net, layer)
     memory = np.empty(FIELDS + 2 + (size * net.itemsize + 64) // 8, np.int64)
     data, counter = memory[:FIELDS], memory[FIELDS:]
     for field in range(FIELDS):

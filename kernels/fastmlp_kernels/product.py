@@ -23,6 +23,7 @@ from fastmlp_kernels.blocking import (
     LARGEST_TILE,
     LEAF,
     LINE,
+    count_leaves,
     count_panels,
     is_tall,
     lanes_of,
@@ -363,7 +364,7 @@ def product(A, B, bias, gate, C, relu, ones_row, code, num_threads):
     rows, inner, columns = A.shape[0], A.shape[1], C.shape[1]
     lanes = lanes_of(itemsize)
     width = panel_width(columns, lanes)
-    leaves = max(1, (inner + int(bias.size > 0) + LEAF - 1) // LEAF)
+    leaves = count_leaves(inner, int(bias.size > 0))
     leaves_each, blocks_each, groups = leaves, 1, 1
     tall = is_tall(leaves, rows)
     if not tall:
