@@ -83,6 +83,9 @@ TALL_RATIO = 4
 # The most blocks of rows that a task has: 768 rows.
 MOST_BLOCKS = 16
 
+# The most samples of a task of training: their activations stay in the level-2 cache.
+MOST_SAMPLE_ROWS = 96
+
 # Tasks for each thread, so that a thread that is held up leaves work for the others.
 TASKS_PER_THREAD = 4
 
@@ -103,6 +106,16 @@ def count_leaves(inner, with_bias):
 def panel_width(columns, lanes):
     """The elements that a row of a packed panel, or of a partial tile, takes: whole vectors."""
     return (columns + lanes - 1) // lanes * lanes
+
+
+@jit
+def padded_row(columns, itemsize):
+    """The elements from row to row of a buffer of our own: whole vectors of 16 lanes.
+
+    Rows a multiple of 1 KiB apart would share few sets of the caches.
+    """
+    row = (columns + 15) // 16 * 16
+    return row + 16 if row * itemsize % 1024 == 0 else row
 
 
 @jit
@@ -176,6 +189,13 @@ def pays_to_pack(rows, columns, column_stride, lanes):
 def is_tall(leaves, rows):
     """Whether a task has all rows of the result, and its leaves come one after the other."""
     return leaves >= TALL_LEAVES and leaves * LEAF >= TALL_RATIO * rows
+
+
+@jit
+def sample_rows(rows, num_threads):
+    """The samples of a task of training: a share for each thread, whole tiles of 8."""
+    each = (rows + num_threads - 1) // num_threads
+    return min(MOST_SAMPLE_ROWS, (each + 7) // 8 * 8)
 
 
 @jit
