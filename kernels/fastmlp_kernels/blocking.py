@@ -7,9 +7,7 @@ accumulator holds those columns for `group` = 4 (or 2) rows. For 100 columns of 
 that takes 50 FMAs for 8 rows instead of 56.
 """
 
-import platform
-
-from fastmlp_kernels.cpu import vector_bits
+from fastmlp_kernels.cpu import architecture, vector_bits
 from fastmlp_kernels.jit import jit
 
 LEAF = 256  # the arithmetic's own: one chain of the index k
@@ -19,10 +17,7 @@ VECTOR_BITS = vector_bits()
 
 # AVX-512 and NEON have 32 vector registers, AVX 16. An accumulator each, one vector of B each, and
 # one or two for the broadcast element of A: most rows for 1, 2, 3, 4 vectors.
-if VECTOR_BITS == 512 or platform.machine().lower() in ("aarch64", "arm64"):
-    FULL_ROWS = (14, 12, 8, 6)
-else:
-    FULL_ROWS = (8, 6)
+FULL_ROWS = (14, 12, 8, 6) if VECTOR_BITS == 512 or architecture() == "aarch64" else (8, 6)
 MAX_VECTORS = len(FULL_ROWS)
 REST_ROWS = (4, 2, 1)
 

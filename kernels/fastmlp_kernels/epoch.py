@@ -19,6 +19,7 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 from fastmlp_kernels.blocking import (
     LEAF,
     count_leaves,
+    count_panels,
     lanes_of,
     padded_row,
     panel_width,
@@ -45,37 +46,39 @@ from fastmlp_kernels.forward_backward import (
     scratch_size,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
-from fastmlp_kernels.memory import address, aligned, array_at, keep_alive, next_task
+from fastmlp_kernels.memory import address, aligned, keep_alive
 from fastmlp_kernels.microkernel import micro_kernel
-from fastmlp_kernels.parallel import run_stage
+from fastmlp_kernels.parallel import run_team
+from fastmlp_kernels.team import (
+    TEAM_BYTES,
+    await_stage,
+    dismiss,
+    finish_task,
+    is_over,
+    join_team,
+    open_stage,
+    take_task,
+    wait,
+)
 from fastmlp_kernels.weight_update import (
-    CONSTANTS,
     count_blocks,
     count_runs,
     gradient_size,
-    input_panels,
+    leaf_gradients,
     leaf_partials_size,
-    leaf_task,
-    pack_weights,
-    panels_each,
-    task_rows,
+    pack_task,
     update_task,
 )
 
 GIVEN = START + 1  # numbers of a layer that the caller gives: inputs, outputs, bias, start
-PACK, SAMPLES, LEAVES, WEIGHTS = (np.int64(stage) for stage in range(4))
-GATHERED, WORKSPACE, WORKSPACE_SIZE, PARTS, STEP, FIRST, ROWS, LEAVES_EACH = map(
-    Epoch._fields.index,
-    ["gathered", "workspace", "workspace_size", "parts", "step", "first", "rows", "leaves_each"],
+PACK, SAMPLES, LEAVES, WEIGHTS = range(4)
+GATHERED, WORKSPACE, WORKSPACE_BYTES, PARTS, TEAM = map(
+    Epoch._fields.index, ["gathered", "workspace", "workspace_bytes", "parts", "team"]
 )
+STAGE, STEP, FIRST, ROWS, LEAVES_EACH = range(EPOCH_FIELDS - 5, EPOCH_FIELDS)
 
 # A batch of so many leaves for each thread is cut by leaves: fewer don't balance.
 LEAVES_PER_THREAD = 4
-
-
-@jit
-def workspace_of(epoch, thread):
-    return epoch.workspace + thread * epoch.workspace_size * epoch.itemsize
 
 
 @jit
@@ -87,85 +90,105 @@ def count_weight_tasks(epoch):
 
 
 @jit
-def pack_all(zero, epoch):
-    """Make the packed copies of all weights, which the first step reads."""
-    number, before, each = next_task(epoch.counter), 0, panels_each(lanes_of(epoch.itemsize))
-    for layer in range(epoch.count):
-        panels, blocks = input_panels(epoch, layer), layer_field(epoch, layer, BLOCKS)
-        while number < before + blocks:
-            first, stop = task_rows(panels, number - before, each)
-            mine = panels[(number - before) * each : (number - before + 1) * each]
-            pack_weights(zero, epoch, layer, mine, first, stop)
-            next_task(epoch.counter + 8)
-            number = next_task(epoch.counter)
-        before += blocks
+def count_tasks(epoch):
+    """How many tasks the present stage is."""
+    if epoch.stage == SAMPLES:
+        each = sample_rows(epoch.rows, epoch.num_threads)
+        return (epoch.rows + each - 1) // each
+    return count_runs(epoch) if epoch.stage == LEAVES else count_weight_tasks(epoch)
 
 
 @jit
-def run_samples(zero, epoch, thread):
-    """Take blocks of the batch's samples until there are none."""
-    each = sample_rows(epoch.rows, epoch.num_threads)
-    row = next_task(epoch.counter) * each
-    while row < epoch.rows:
+def run_task(zero, epoch, number, thread):
+    """Task `number` of the present stage."""
+    workspace = epoch.workspace + thread * epoch.workspace_bytes
+    if epoch.stage == SAMPLES:
+        each = sample_rows(epoch.rows, epoch.num_threads)
+        row = number * each
         rows = min(each, epoch.rows - row)
-        scratch = workspace_of(epoch, thread)
-        forward_backward(zero, epoch, epoch.first + row, row, rows, thread, scratch)
-        next_task(epoch.counter + 8)
-        row = next_task(epoch.counter) * each
+        forward_backward(zero, epoch, epoch.first + row, row, rows, thread, workspace)
+    elif epoch.stage == LEAVES:
+        run_leaves(zero, epoch, number, thread, workspace)
+    elif epoch.stage == WEIGHTS:
+        update_task(zero, epoch, number, workspace)
+    else:
+        pack_task(zero, epoch, number, workspace)
 
 
 @jit
-def run_leaves(zero, epoch, thread, one):
-    """Take runs of leaves of the batch's samples until there are none."""
-    leaves, row, each = count_leaves(epoch.rows, 0), thread * LEAF, epoch.leaves_each
-    scratch = workspace_of(epoch, thread)
-    partials = scratch + scratch_size(zero, epoch, LEAF) * epoch.itemsize
-    number = next_task(epoch.counter)
-    while number * each < leaves:
-        first, stop = number * each, min((number + 1) * each, leaves)
-        target = epoch.parts + number * epoch.size * epoch.itemsize
-        for leaf in range(first, stop):
-            rows = min(LEAF, epoch.rows - leaf * LEAF)
-            sample = epoch.first + leaf * LEAF
-            forward_backward(zero, epoch, sample, row, rows, thread, scratch)
-            leaf_task(zero, epoch, leaf, first, stop, row, one, target, partials)
-        next_task(epoch.counter + 8)
-        number = next_task(epoch.counter)
+def run_leaves(zero, epoch, number, thread, workspace):
+    """A run of leaves of the batch's samples: from the forward pass to their gradients."""
+    leaves, row = count_leaves(epoch.rows, 0), thread * LEAF
+    first = number * epoch.leaves_each
+    stop = min(first + epoch.leaves_each, leaves)
+    target = epoch.parts + number * epoch.size * epoch.itemsize
+    for leaf in range(first, stop):
+        rows, sample = min(LEAF, epoch.rows - leaf * LEAF), epoch.first + leaf * LEAF
+        forward_backward(zero, epoch, sample, row, rows, thread, workspace)
+        leaf_gradients(zero, epoch, leaf, first, stop, row, target, workspace)
 
 
 @jit
-def run_weights(zero, epoch, thread, one):
-    """Take blocks of the weights until there are none."""
-    tasks, scratch = count_weight_tasks(epoch), workspace_of(epoch, thread)
-    place = epoch.constants + epoch.step * CONSTANTS * 8
-    constants = array_at(np.float64(0), place, CONSTANTS)
-    number = next_task(epoch.counter)
-    while number < tasks:
-        update_task(zero, epoch, number, one, constants, scratch)
-        next_task(epoch.counter + 8)
-        number = next_task(epoch.counter)
+def read_epoch(data):
+    return Epoch(*to_fixed_tuple(numba.carray(data, EPOCH_FIELDS), EPOCH_FIELDS))
+
+
+@jit
+def help_team(zero, data, thread):
+    """Take tasks of any stage until all is over."""
+    team, spins = read_epoch(data).team, 0
+    while not is_over(team):
+        number = take_task(team)
+        if number < 0:
+            spins = wait(spins)
+            continue
+        spins = 0
+        run_task(zero, read_epoch(data), number, thread)
+        finish_task(team)
+
+
+@jit
+def run_stage(zero, data, stage):
+    """Open a stage, take its tasks like the others, and wait for theirs."""
+    numba.carray(data, EPOCH_FIELDS)[STAGE] = stage
+    epoch = read_epoch(data)
+    tasks = count_tasks(epoch)
+    open_stage(epoch.team, tasks)
+    number = take_task(epoch.team)
+    while number >= 0:
+        run_task(zero, epoch, number, 0)
+        finish_task(epoch.team)
+        number = take_task(epoch.team)
+    await_stage(epoch.team, tasks)
+
+
+@jit
+def drive(zero, data):
+    """All steps of the epoch."""
+    run_stage(zero, data, PACK)
+    epoch, fields = read_epoch(data), numba.carray(data, EPOCH_FIELDS)
+    for step in range(epoch.steps):
+        first = step * epoch.batch_size
+        rows = min(epoch.batch_size, epoch.samples - first)
+        leaves_each = run_of_leaves(rows, epoch.num_threads)
+        fields[STEP], fields[FIRST], fields[ROWS], fields[LEAVES_EACH] = (
+            step, first, rows, leaves_each
+        )  # fmt: skip
+        run_stage(zero, data, LEAVES if leaves_each else SAMPLES)
+        run_stage(zero, data, WEIGHTS)
 
 
 def _worker(zero):
-    def epoch_stage(data, stage, thread):
-        epoch = Epoch(*to_fixed_tuple(numba.carray(data, EPOCH_FIELDS), EPOCH_FIELDS))
-        ones = np.ones(1, losses_of(zero, epoch).dtype)
-        if stage == PACK:
-            pack_all(zero, epoch)
-        elif stage == SAMPLES:
-            run_samples(zero, epoch, thread)
-        elif stage == LEAVES:
-            run_leaves(zero, epoch, thread, address(ones))
+    def epoch_thread(data, _, __):
+        team = read_epoch(data).team
+        thread = join_team(team)
+        if thread == 0:
+            drive(zero, data)
+            dismiss(team)
         else:
-            run_weights(zero, epoch, thread, address(ones))
-        keep_alive(ones)
+            help_team(zero, data, thread)
 
-    return epoch_stage
-
-
-@jit
-def losses_of(zero, epoch):
-    return array_at(zero, epoch.losses, 1)
+    return epoch_thread
 
 
 @cache
@@ -198,17 +221,20 @@ def lay_out(table, layers, place, rows, batch_size, itemsize):
 
 
 @jit
-def workspace_elements(zero, epoch, batch_size):
-    """The elements of a thread's workspace, enough for every batch of up to batch_size samples."""
+def workspace_elements(epoch, batch_size):
+    """The elements of a thread's scratch, enough for every batch of up to batch_size samples."""
     rows = sample_rows(batch_size, epoch.num_threads)
-    size, partials = scratch_size(zero, epoch, max(rows, LEAF)), 0
+    size, partials = scratch_size(epoch, max(rows, LEAF)), 0
     for layer in range(epoch.count):
         gradient, its_partials = gradient_size(epoch, layer)
         size = max(size, gradient + its_partials)
         partials += leaf_partials_size(epoch, layer) if epoch.leaves_each else 0
-    if epoch.leaves_each:
-        size = max(size, scratch_size(zero, epoch, LEAF) + partials)
-    return (size + 15) // 16 * 16
+    return max(size, scratch_size(epoch, LEAF) + partials)
+
+
+@jit
+def whole_lines(size):
+    return (size + 63) // 64 * 64
 
 
 @jit
@@ -236,50 +262,43 @@ def train(
     states (2 * size,): the optimizer's. constants (steps, CONSTANTS). losses (N,) is written, and
     done: how many samples had their label as first largest logit before their step, and the steps.
     """
-    itemsize = x.itemsize
-    zero = losses.dtype.type(0)
+    itemsize, lanes, count = x.itemsize, lanes_of(x.itemsize), layers.shape[0]
     rows = min(batch_size, LEAVES_PER_THREAD * num_threads * LEAF)
-    table = np.zeros((layers.shape[0], FIELDS), np.int64)
-    end = lay_out(table, layers, 0, rows, batch_size, itemsize)
+    table = np.zeros((count, FIELDS), np.int64)
+    buffers = lay_out(table, layers, 0, rows, batch_size, itemsize)
+    panels = 0
+    for layer in range(count):
+        table[layer, BLOCKS] = count_blocks(table[layer, INPUTS], lanes)
+        for field in (INPUTS, OUTPUTS):
+            panels = max(panels, count_panels(LEAF, table[layer, field], lanes))
+    panels_bytes = whole_lines(40 * panels)
     gathered_row = padded_row(x.shape[1], itemsize)
-    hits = np.zeros(num_threads * HITS_APART, np.int64)
-    counter = np.zeros(2, np.int64)
     leaves_each = run_of_leaves(batch_size, num_threads)
+    hits = np.zeros(num_threads * HITS_APART, np.int64)
+    one = np.ones(1, losses.dtype)
+    in_order = address(order) if order.size else 0
     epoch = Epoch(
-        address(x), x.shape[1], address(order) if order.size else 0, address(labels),
-        address(table), layers.shape[0], address(parameters), address(states), parameters.size,
-        optimizer, address(constants), address(losses), address(hits), 0, gathered_row, 0, 0, 0,
-        address(counter), code[1], itemsize, num_threads, 0, 0, batch_size, leaves_each,
+        x.shape[0], batch_size, constants.shape[0],
+        address(x), x.shape[1], in_order, address(labels),
+        address(table), count, address(parameters), address(states), parameters.size,
+        optimizer, address(constants), address(losses), address(hits), 0, gathered_row,
+        0, 0, panels_bytes, 0, address(one), 0, code[1], itemsize, num_threads,
+        PACK, 0, 0, batch_size, leaves_each,
     )  # fmt: skip
-    workspace_size = workspace_elements(zero, epoch, batch_size)
-    parts = count_runs(epoch) * parameters.size if leaves_each else 0
-    gathered = rows * gathered_row if order.size else 0
-    size = end + (gathered + num_threads * workspace_size + parts) * itemsize
-    memory = np.zeros(size + 128, np.uint8)
-    place = lay_out(table, layers, aligned(memory), rows, batch_size, itemsize)
-    for layer in range(layers.shape[0]):
-        table[layer, BLOCKS] = count_blocks(epoch, layer)
+    workspace = whole_lines(2 * panels_bytes + workspace_elements(epoch, batch_size) * itemsize)
+    gathered = whole_lines(rows * gathered_row * itemsize if order.size else 0)
+    parts = count_runs(epoch) * parameters.size * itemsize if leaves_each else 0
+    memory = np.zeros(
+        TEAM_BYTES + gathered + num_threads * workspace + buffers + parts + 64, np.uint8
+    )
     data = np.array(epoch)
-    data[GATHERED] = place
-    place += gathered * itemsize
-    data[WORKSPACE] = place
-    data[WORKSPACE_SIZE] = workspace_size
-    data[PARTS] = place + num_threads * workspace_size * itemsize
-    weight_tasks = count_weight_tasks(epoch)
-    run_stage(code[0], data, PACK, num_threads, counter, weight_tasks)
-    for step in range(constants.shape[0]):
-        first = step * batch_size
-        rows = min(batch_size, x.shape[0] - first)
-        leaves_each = run_of_leaves(rows, num_threads)
-        data[STEP], data[FIRST], data[ROWS], data[LEAVES_EACH] = step, first, rows, leaves_each
-        if leaves_each:
-            tasks = (count_leaves(rows, 0) + leaves_each - 1) // leaves_each
-            run_stage(code[0], data, LEAVES, num_threads, counter, tasks)
-        else:
-            each = sample_rows(rows, num_threads)
-            run_stage(code[0], data, SAMPLES, num_threads, counter, (rows + each - 1) // each)
-        run_stage(code[0], data, WEIGHTS, num_threads, counter, weight_tasks)
+    place = aligned(memory)
+    data[TEAM], data[GATHERED] = place, place + TEAM_BYTES
+    data[WORKSPACE], data[WORKSPACE_BYTES] = data[GATHERED] + gathered, workspace
+    place = data[WORKSPACE] + num_threads * workspace
+    data[PARTS] = lay_out(table, layers, place, rows, batch_size, itemsize)
+    run_team(code[0], data, num_threads)
     done[0], done[1] = 0, constants.shape[0]
     for thread in range(num_threads):
         done[0] += hits[thread * HITS_APART]
-    keep_alive(memory), keep_alive(table), keep_alive(hits), keep_alive(counter)
+    keep_alive(memory), keep_alive(table), keep_alive(hits), keep_alive(one)

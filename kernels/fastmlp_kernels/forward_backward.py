@@ -16,21 +16,23 @@ from fastmlp_kernels.blocking import LEAF, lanes_of
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.log_softmax import loss_gradient
 from fastmlp_kernels.memory import array_at, copy, load
-from fastmlp_kernels.packing import make_panels
+from fastmlp_kernels.packing import panels_at
 from fastmlp_kernels.product import partials_size, run_task, serial_product
 
 # All that a thread has to know of an epoch. Addresses (0: none), strides in elements, sizes.
 Epoch = namedtuple(
     "Epoch",
-    "x x_row order labels"  # samples, the order in which they come (0: as they lie), their labels
+    "samples batch_size steps"
+    " x x_row order labels"  # samples, the order in which they come (0: as they lie), their labels
     " layers count"  # the table of the layers: FIELDS numbers each
     " parameters states size"  # all weights, the optimizer's state behind each other, their number
     " optimizer constants"  # which, and its float64 constants of each step
     " losses hits"  # of each sample in its order; how many were right, for each thread
     " gathered gathered_row"  # room for the rows of x in their order
-    " workspace workspace_size parts"  # each thread's memory; gradients of runs of leaves
-    " counter tile itemsize num_threads"  # the next task; the micro-kernel
-    " step first rows leaves_each",  # this step: its first sample, samples, leaves of a task or 0
+    " workspace workspace_bytes panels_bytes"  # each thread's memory: two lists of panels, scratch
+    " parts one"  # gradients of runs of leaves; a 1
+    " team tile itemsize num_threads"  # see team.py; the micro-kernel
+    " stage step first rows leaves_each",  # now: first sample, samples, leaves of a task or 0
 )
 EPOCH_FIELDS = len(Epoch._fields)
 
@@ -100,13 +102,21 @@ def describe_backward(epoch, layer, row, rows):
 
 
 @jit
-def panels_of(it):
-    """The panels of a product; those of a packed B are the same however few its rows are."""
-    return make_panels(LEAF if it.b_leaf > 0 else it.rows, it.columns, it.lanes)
+def run_product(zero, epoch, it, workspace):
+    """Compute one product, its panels and scratch in the thread's workspace."""
+    # The panels of a packed B are the same however few the rows are.
+    rows = LEAF if it.b_leaf > 0 else it.rows
+    panels, scratch = panels_at(workspace, rows, it.columns, it.lanes), scratch_of(epoch, workspace)
+    run_task(zero, it, panels, 0, scratch, scratch)
 
 
 @jit
-def scratch_size(zero, epoch, rows):
+def scratch_of(epoch, workspace):
+    return workspace + 2 * epoch.panels_bytes
+
+
+@jit
+def scratch_size(epoch, rows):
     """The elements that forward_backward needs for so many rows."""
     size = 2 * rows
     for layer in range(epoch.count):
@@ -126,13 +136,13 @@ def gather(epoch, sample, row, rows):
 
 
 @jit
-def forward_backward(zero, epoch, sample, row, rows, thread, scratch):
-    """Samples sample .. sample + rows, in the buffers from `row` on. scratch: an address."""
+def forward_backward(zero, epoch, sample, row, rows, thread, workspace):
+    """Samples sample .. sample + rows, in the buffers from `row` on."""
     if epoch.order:
         gather(epoch, sample, row, rows)
     for layer in range(epoch.count):
         it = describe_forward(epoch, layer, sample, row, rows)
-        run_task(zero, it, panels_of(it), 0, scratch, scratch)
+        run_product(zero, epoch, it, workspace)
     last = epoch.count - 1
     stride = layer_field(epoch, last, ROW)
     losses = array_at(zero, epoch.losses + sample * epoch.itemsize, rows)
@@ -144,9 +154,9 @@ def forward_backward(zero, epoch, sample, row, rows, thread, scratch):
         losses.dtype.type(1 / epoch.rows),
         losses,
         array_at(zero, buffer_row(epoch, last, GRAD, row), rows * stride),
-        array_at(zero, scratch, 2 * rows),
+        array_at(zero, scratch_of(epoch, workspace), 2 * rows),
     )
     array_at(np.int64(0), epoch.hits, epoch.num_threads * HITS_APART)[thread * HITS_APART] += hits
     for layer in range(last, 0, -1):
         it = describe_backward(epoch, layer, row, rows)
-        run_task(zero, it, panels_of(it), 0, scratch, scratch)
+        run_product(zero, epoch, it, workspace)

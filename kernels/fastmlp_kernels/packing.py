@@ -9,13 +9,22 @@ import numpy as np
 
 from fastmlp_kernels.blocking import LEAF, count_panels, set_panels
 from fastmlp_kernels.jit import jit
-from fastmlp_kernels.memory import load, store, transpose_block
+from fastmlp_kernels.memory import array_at, load, store, transpose_block
 
 
 @jit
 def make_panels(rows, columns, lanes):
     """The panels (set_panels) of a result that is computed so many rows at a time."""
     panels = np.empty((count_panels(rows, columns, lanes), 5), np.int64)
+    set_panels(columns, lanes, panels)
+    return panels
+
+
+@jit
+def panels_at(place, rows, columns, lanes):
+    """The same in memory of the caller's, 40 bytes a panel."""
+    count = count_panels(rows, columns, lanes)
+    panels = array_at(np.int64(0), place, 5 * count).reshape(count, 5)
     set_panels(columns, lanes, panels)
     return panels
 

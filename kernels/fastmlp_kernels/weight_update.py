@@ -7,7 +7,16 @@ A task's rows of the gradient stay in the cache between their product and the up
 stored. The same task then renews the packed copies of its rows, which the next step reads.
 """
 
-from fastmlp_kernels.blocking import LEAF, MAX_VECTORS, count_leaves, lanes_of, panel_width
+import numpy as np
+
+from fastmlp_kernels.blocking import (
+    LEAF,
+    MAX_VECTORS,
+    count_leaves,
+    count_panels,
+    lanes_of,
+    panel_width,
+)
 from fastmlp_kernels.forward_backward import (
     BIAS,
     BLOCKS,
@@ -22,10 +31,12 @@ from fastmlp_kernels.forward_backward import (
     layer_field,
     layer_input,
     layer_weights,
+    scratch_of,
+    scratch_size,
 )
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import array_at
-from fastmlp_kernels.packing import make_panels, pack_rows
+from fastmlp_kernels.packing import pack_rows, panels_at
 from fastmlp_kernels.product import partials_size, run_leaf, run_task, serial_product
 from fastmlp_kernels.update import adam_array, momentum_array, sgd_array
 
@@ -43,16 +54,24 @@ def panels_each(lanes):
 
 
 @jit
-def input_panels(epoch, layer):
+def input_panels(epoch, layer, workspace):
     """The panels of W^T: runs of the rows of W."""
-    return make_panels(LEAF, layer_field(epoch, layer, INPUTS), lanes_of(epoch.itemsize))
+    lanes = lanes_of(epoch.itemsize)
+    return panels_at(workspace, LEAF, layer_field(epoch, layer, INPUTS), lanes)
 
 
 @jit
-def count_blocks(epoch, layer):
+def output_panels(epoch, layer, rows, workspace):
+    """The panels of W, for a product of so many rows, behind those of W^T."""
+    lanes, place = lanes_of(epoch.itemsize), workspace + epoch.panels_bytes
+    return panels_at(place, rows, layer_field(epoch, layer, OUTPUTS), lanes)
+
+
+@jit
+def count_blocks(inputs, lanes):
     """How many tasks the update of a layer is."""
-    each = panels_each(lanes_of(epoch.itemsize))
-    return (input_panels(epoch, layer).shape[0] + each - 1) // each
+    each = panels_each(lanes)
+    return (count_panels(LEAF, inputs, lanes) + each - 1) // each
 
 
 @jit
@@ -83,14 +102,14 @@ def gradient_size(epoch, layer):
 
 
 @jit
-def update_task(zero, epoch, number, one, constants, scratch):
-    """Task `number` of the step; `scratch`: room for gradient_size's two, one behind the other."""
+def update_task(zero, epoch, number, workspace):
+    """Task `number` of the step's second stage."""
     layer = 0
     while number >= layer_field(epoch, layer, BLOCKS):
         number -= layer_field(epoch, layer, BLOCKS)
         layer += 1
     inputs, outputs = layer_field(epoch, layer, INPUTS), layer_field(epoch, layer, OUTPUTS)
-    panels, each = input_panels(epoch, layer), panels_each(lanes_of(epoch.itemsize))
+    panels, each = input_panels(epoch, layer, workspace), panels_each(lanes_of(epoch.itemsize))
     first, stop = task_rows(panels, number, each)
     with_bias = stop == inputs and layer_field(epoch, layer, BIAS) != 0
     start = layer_field(epoch, layer, START) + first * outputs
@@ -99,26 +118,41 @@ def update_task(zero, epoch, number, one, constants, scratch):
         gradient = epoch.parts + start * epoch.itemsize
         join_parts(zero, epoch, start, size)
     else:
-        gradient = scratch
+        gradient = scratch_of(epoch, workspace)
         x, x_row = layer_input(epoch, layer, epoch.first, 0)
         it = describe_gradient(
             epoch, layer, first, stop, epoch.rows, x, x_row, buffer_row(epoch, layer, GRAD, 0),
-            one if with_bias else 0, gradient,
+            epoch.one if with_bias else 0, gradient,
         )  # fmt: skip
-        outer = make_panels(it.rows, outputs, it.lanes)
-        after = scratch + gradient_size(epoch, layer)[0] * epoch.itemsize
-        run_task(zero, it, outer, 0, after, after)
-    update_weights(zero, epoch, start, size, gradient, constants)
-    pack_weights(zero, epoch, layer, panels[number * each : (number + 1) * each], first, stop)
+        scratch = gradient + gradient_size(epoch, layer)[0] * epoch.itemsize
+        run_task(zero, it, output_panels(epoch, layer, it.rows, workspace), 0, scratch, scratch)
+    update_weights(zero, epoch, start, size, gradient)
+    mine = panels[number * each : (number + 1) * each]
+    pack_weights(zero, epoch, layer, mine, first, stop, workspace)
 
 
 @jit
-def leaf_task(zero, epoch, leaf, first, stop, row, one, target, scratch):
+def pack_task(zero, epoch, number, workspace):
+    """Make the packed copies of the rows of W that update_task `number` renews."""
+    layer = 0
+    while number >= layer_field(epoch, layer, BLOCKS):
+        number -= layer_field(epoch, layer, BLOCKS)
+        layer += 1
+    panels, each = input_panels(epoch, layer, workspace), panels_each(lanes_of(epoch.itemsize))
+    first, stop = task_rows(panels, number, each)
+    mine = panels[number * each : (number + 1) * each]
+    pack_weights(zero, epoch, layer, mine, first, stop, workspace)
+
+
+@jit
+def leaf_gradients(zero, epoch, leaf, first, stop, row, target, workspace):
     """Add one leaf of samples, in the buffers from `row` on, to all gradients of a run of leaves.
 
     The run's leaves first .. stop come one after the other; the last writes the gradients, one
-    layer behind the other, to `target`. `scratch` keeps the partial tiles of all layers.
+    layer behind the other, to `target`. The partial tiles of all layers stay in the workspace,
+    behind forward_backward's scratch.
     """
+    scratch = scratch_of(epoch, workspace) + scratch_size(epoch, LEAF) * epoch.itemsize
     back = leaf * LEAF * epoch.itemsize  # the product counts the samples from the batch's first on
     for layer in range(epoch.count):
         inputs = layer_field(epoch, layer, INPUTS)
@@ -126,10 +160,10 @@ def leaf_task(zero, epoch, leaf, first, stop, row, one, target, scratch):
         grad, stride = buffer_row(epoch, layer, GRAD, row), layer_field(epoch, layer, ROW)
         it = describe_gradient(
             epoch, layer, 0, inputs, epoch.rows, x - back * x_row, x_row, grad - back * stride,
-            one if layer_field(epoch, layer, BIAS) else 0,
+            epoch.one if layer_field(epoch, layer, BIAS) else 0,
             target + layer_field(epoch, layer, START) * epoch.itemsize,
         )  # fmt: skip
-        panels = make_panels(it.rows, it.columns, it.lanes)
+        panels = output_panels(epoch, layer, it.rows, workspace)
         run_leaf(zero, it, panels, leaf, first, stop, 0, it.c, it.c_row, scratch)
         scratch += leaf_partials_size(epoch, layer) * epoch.itemsize
 
@@ -167,8 +201,10 @@ def join_parts(zero, epoch, start, size):
 
 
 @jit
-def update_weights(zero, epoch, start, size, gradient, constants):
+def update_weights(zero, epoch, start, size, gradient):
     """Update `size` elements from element `start` of the parameters on by those at `gradient`."""
+    place = epoch.constants + epoch.step * CONSTANTS * 8
+    constants = array_at(np.float64(0), place, CONSTANTS)
     W = array_at(zero, epoch.parameters + start * epoch.itemsize, size)
     g = array_at(zero, gradient, size)
     first_state = array_at(zero, epoch.states + start * epoch.itemsize, size)
@@ -191,13 +227,13 @@ def update_weights(zero, epoch, start, size, gradient, constants):
 
 
 @jit
-def pack_weights(zero, epoch, layer, panels, first, stop):
+def pack_weights(zero, epoch, layer, panels, first, stop, workspace):
     """Renew the packed copies of the rows first .. stop of W, which are `panels` of W^T."""
     W, outputs = layer_weights(epoch, layer), layer_field(epoch, layer, OUTPUTS)
     lanes, itemsize = lanes_of(epoch.itemsize), epoch.itemsize
     place = layer_field(epoch, layer, PACKED)
     if place:
-        outer = make_panels(LEAF, outputs, lanes)
+        outer = output_panels(epoch, layer, LEAF, workspace)
         leaf_size = LEAF * panel_width(outputs, lanes) * itemsize
         row = first
         while row < stop:
