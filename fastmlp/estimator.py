@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import Array, shape_error
+from .checks import Array
 from .fit import Epoch, History, Schedule, checked_data, checked_schedule, sample_losses, train
 from .parameters import Parameters, Rng, bit_generator
 
@@ -59,7 +59,8 @@ class Estimator(Parameters):
         )
         if validation is not None:
             if not isinstance(validation, tuple) or len(validation) != 2:
-                raise shape_error("validation", "a pair (x, y)", type(validation), "pass (x, y)")
+                got = type(validation).__name__
+                raise TypeError(f"validation: expected a pair (x, y), got {got}; pass a tuple")
             validation = checked_data(self, *validation, "validation[1]")
         generator = bit_generator(rng) if shuffle else None
         return train(self, x, labels, schedule, generator, validation, progress, callback)

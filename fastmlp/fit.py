@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -238,7 +239,10 @@ def _count(name: str, value: object) -> int:
 def _bar(epochs: int, progress: bool) -> Any:
     from tqdm import tqdm
 
-    return tqdm(total=epochs, desc="fit", unit=" epochs", disable=not progress)
+    # Written to a file, each refresh would be a line: there, only the last one.
+    interval = 0.1 if sys.stderr.isatty() else math.inf
+    disable = not progress
+    return tqdm(total=epochs, desc="fit", unit=" epochs", mininterval=interval, disable=disable)
 
 
 def _last(history: History) -> dict[str, str]:

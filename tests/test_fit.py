@@ -1,0 +1,302 @@
+"""fit: an epoch in one compiled call has the bits of forward, backward and update, step by step."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from fastmlp_kernels import epoch as kernels
+from helpers import DTYPES, assert_same_bits, floats, with_threads
+
+import fastmlp
+from fastmlp import reference
+from fastmlp.fit import OPTIMIZERS, STATES, checked_schedule
+
+SIZES = [20, 17, 6]
+
+
+def data(samples, dtype=np.float32, sizes=SIZES, seed=0):
+    x = floats(seed, (samples, sizes[0]), dtype, -3, 1)
+    labels = np.random.PCG64(seed).random_raw(samples) % np.uint64(sizes[-1])
+    return x, labels.astype(np.int64)
+
+
+def composed_steps(model, x, labels, batch_size, optimizer, rates, decay):
+    """The parameters after each step of the reference's operations, one after the other."""
+    parameters, gradients = model.flat_parameters, model.flat_gradients
+    states = [[np.zeros_like(parameters)] for _ in range(STATES[optimizer])]
+    real = model.dtype.type
+    for step, start in enumerate(range(0, len(x), batch_size)):
+        mine = slice(start, start + batch_size)
+        model.forward(x[mine])
+        label = fastmlp.one_hot(labels[mine], model.sizes[-1], model.dtype)
+        model.backward(label * real(1 / len(label)))
+        if decay:
+            gradients[...] = gradients + real(decay) * parameters
+        rate = float(rates[step])
+        if optimizer == "sgd":
+            reference.sgd([parameters], [gradients], rate)
+        elif optimizer == "momentum":
+            reference.momentum([parameters], [gradients], *states, rate, 0.9)
+        else:
+            reference.adam([parameters], [gradients], *states, step + 1, rate)
+        yield parameters
+
+
+def compiled_steps(model, x, order, labels, schedule, steps, num_threads):
+    """The parameters after so many steps of a compiled epoch."""
+    parameters, dtype = model.flat_parameters.copy(), model.dtype
+    states = np.zeros(STATES[schedule.optimizer] * parameters.size, dtype)
+    losses, done = np.empty(len(x), dtype), np.zeros(2, np.int64)
+    kernels.train[dtype](
+        x, order, labels, model._layers, parameters, states,
+        OPTIMIZERS.index(schedule.optimizer), schedule.constants(0)[:steps],
+        schedule.batch_size, losses, done, kernels.compiled(dtype), num_threads,
+    )  # fmt: skip
+    assert done[1] == steps
+    return parameters
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-2])
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 70])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_step(dtype, optimizer, batch_size, decay, threads):
+    samples = 5 if batch_size == 1 else 75
+    x, labels = data(samples, dtype)
+    order = np.argsort(np.random.PCG64(3).random_raw(samples), kind="stable")
+    steps = -(-samples // batch_size)
+    rates = np.linspace(0.1, 0.01, steps)
+    twin = reference.MLP(SIZES, dtype=dtype, rng=1)
+    model = fastmlp.MLP(SIZES, dtype=dtype, rng=1)
+    schedule = checked_schedule(samples, 1, batch_size, rates, optimizer, 0.9, decay)
+    for step, expected in enumerate(
+        composed_steps(twin, x[order], labels[order], batch_size, optimizer, rates, decay), 1
+    ):
+        arguments = (x, order, labels[order], schedule, step, fastmlp.get_num_threads())
+        assert_same_bits(compiled_steps(model, *arguments), expected)
+    assert step == steps
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size"),
+    [
+        ([5, 3], 30),  # no hidden layer
+        ([300, 33, 70, 12], 30),  # two leaves of inputs, three layers
+        ([7, 300, 5], 30),  # two leaves of hidden outputs: W^T is packed leaf by leaf
+        ([9, 40, 30], 230),  # W is packed, too
+        ([4, 6, 2], 300),  # two leaves of samples, then few
+        ([3, 5, 2], 7000),  # many leaves of samples: a task is a run of them
+    ],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_other_sizes(dtype, sizes, batch_size, threads):
+    x, labels = data(batch_size + 17, dtype, sizes)
+    bias = [layer % 2 == 0 for layer in range(len(sizes) - 1)]
+    fitted = [module.MLP(sizes, bias, dtype, rng=2) for module in (fastmlp, reference)]
+    histories = [
+        model.fit(x, labels, epochs=2, batch_size=batch_size, optimizer="momentum",
+                  learning_rate=0.05, rng=4)
+        for model in fitted
+    ]  # fmt: skip
+    assert_same_bits(fitted[0].flat_parameters, fitted[1].flat_parameters)
+    assert histories[0].loss == histories[1].loss
+    assert histories[0].accuracy == histories[1].accuracy
+
+
+def test_both_modules_score_alike():
+    x, labels = data(90)
+    results = []
+    for module in (fastmlp, reference):
+        model = module.MLP(SIZES, rng=1)
+        history = model.fit(
+            x, labels, epochs=3, batch_size=20, rng=0, validation=(x[:9], labels[:9])
+        )
+        assert all(len(values) == 3 for values in vars(history).values())
+        assert history.validation_loss[-1] == model.loss(x[:9], labels[:9])
+        assert history.validation_accuracy[-1] == model.score(x[:9], labels[:9])
+        history.seconds.clear()
+        scores = model.score(x, labels), model.loss(x, labels)
+        results.append((vars(history), scores, model.predict_proba(x), model.predict_log_proba(x)))
+    assert results[0][:2] == results[1][:2]
+    assert_same_bits(results[0][2], results[1][2])
+    assert_same_bits(results[0][3], results[1][3])
+    assert_same_bits(results[0][3], model.forward(x))
+
+
+def test_history_is_that_of_the_steps():
+    x, labels = data(50)
+    model = fastmlp.MLP(SIZES, rng=1)
+    log_prob, right = model.forward(x), model.predict(x) == labels
+    history = model.fit(x, labels, epochs=1, batch_size=50, shuffle=False)
+    one_hot = fastmlp.one_hot(labels, SIZES[-1], np.float32)
+    assert history.loss == [float(fastmlp.compute_loss(log_prob, one_hot))]
+    assert history.accuracy == [np.count_nonzero(right) / 50]
+    assert history.validation_loss == []
+
+
+def test_a_nan_is_no_hit_and_reaches_what_it_touches(threads):
+    x, labels = data(40)
+    x[3, 2] = np.nan
+    x[5, 1] = np.inf
+    models = [module.MLP(SIZES, rng=1) for module in (fastmlp, reference)]
+    histories = [model.fit(x, labels, epochs=1, batch_size=8, shuffle=False) for model in models]
+    assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
+    assert histories[0].accuracy == histories[1].accuracy
+    assert np.isnan(histories[0].loss[0])
+    assert np.isnan(histories[1].loss[0])
+
+
+def test_one_hot_labels_and_other_layouts_are_the_same():
+    x, labels = data(64)
+    expected = fastmlp.MLP(SIZES, rng=1)
+    expected.fit(x, labels, epochs=2, rng=7)
+    one_hot = fastmlp.one_hot(labels, SIZES[-1])
+    for other_x, other_labels in [
+        (np.asfortranarray(x), one_hot),
+        (x.reshape(64, 4, 5), labels.astype(np.uint8)),
+        (x, one_hot.astype(bool)),
+        (x.tolist() if x.dtype == np.float64 else x[::-1][::-1], labels.tolist()),
+    ]:
+        model = fastmlp.MLP(SIZES, rng=1)
+        model.fit(other_x, other_labels, epochs=2, rng=7)
+        assert_same_bits(model.flat_parameters, expected.flat_parameters)
+
+
+def test_models_train_side_by_side_each_with_its_own_bits():
+    x, labels = data(200)
+
+    def fit(seed):
+        model = fastmlp.MLP(SIZES, rng=seed)
+        model.fit(x, labels, epochs=3, batch_size=16, rng=seed)
+        return model.flat_parameters
+
+    alone = [fit(seed) for seed in range(8)]
+    with with_threads(1), ThreadPoolExecutor(4) as pool:
+        for together, expected in zip(pool.map(fit, range(8)), alone, strict=True):
+            assert_same_bits(together, expected)
+
+
+def test_it_learns():
+    x, labels = data(300, np.float64)
+    labels = (x[:, 0] > x[:, 1]).astype(int)
+    model = fastmlp.MLP([20, 16, 2], dtype=np.float64, rng=0)
+    history = model.fit(x, labels, epochs=60, batch_size=30, learning_rate=0.01, rng=0)
+    assert history.loss[-1] < history.loss[0] / 4
+    assert model.score(x, labels) > 0.97
+
+
+def test_a_callback_sees_every_epoch_and_can_stop():
+    x, labels = data(30)
+    seen = []
+
+    def callback(history):
+        seen.append(len(history.loss))
+        return len(seen) == 2
+
+    history = fastmlp.MLP(SIZES, rng=0).fit(x, labels, epochs=9, rng=0, callback=callback)
+    assert seen == [1, 2]
+    assert len(history.loss) == 2
+
+
+@pytest.mark.parametrize("module", [fastmlp, reference])
+def test_an_interrupt_leaves_the_last_finished_epoch(module, monkeypatch):
+    x, labels = data(60)
+    expected = module.MLP(SIZES, rng=0)
+    expected.fit(x, labels, epochs=2, batch_size=10, optimizer="sgd", learning_rate=0.1, rng=3)
+    model = module.MLP(SIZES, rng=0)
+    train_epoch, calls = type(model)._train_epoch, []
+
+    def interrupted(*arguments):
+        epoch = train_epoch(*arguments)
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return epoch
+
+    monkeypatch.setattr(type(model), "_train_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="the model is as epoch 2 of 5 left it"):
+        model.fit(x, labels, epochs=5, batch_size=10, optimizer="sgd", learning_rate=0.1, rng=3)
+    assert_same_bits(model.flat_parameters, expected.flat_parameters)
+
+
+def test_numpys_arithmetic_composes_the_operations():
+    x, labels = data(40)
+    models = [fastmlp.MLP(SIZES, rng=0) for _ in range(2)]
+    with fastmlp.arithmetic("numpy"):
+        models[0].fit(x, labels, epochs=1, batch_size=40, optimizer="sgd", shuffle=False)
+        models[1].forward(x)
+        label = fastmlp.one_hot(labels, SIZES[-1], np.float32)
+        models[1].backward(label * np.float32(1 / 40))
+        fastmlp.sgd([models[1].flat_parameters], [models[1].flat_gradients], 1e-3)
+    assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
+
+
+def test_the_notebooks_model_fits_with_its_own_operations():
+    x, labels = data(30, np.float64, [784, 100, 10])
+    models = [fastmlp.NotebookMLP(rng=0) for _ in range(2)]
+    models[0].fit(x, labels, epochs=1, batch_size=30, optimizer="sgd", shuffle=False)
+    models[1].forward(x)
+    models[1].backward(fastmlp.one_hot(labels) * np.float64(1 / 30))
+    fastmlp.sgd([models[1].flat_parameters], [models[1].flat_gradients], 1e-3)
+    assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
+    assert_same_bits(models[0].predict_log_proba(x), models[0].forward(x))
+
+
+def test_progress_shows_a_bar(capsys):
+    x, labels = data(30)
+    fastmlp.MLP(SIZES, rng=0).fit(x, labels, epochs=2, progress=True, validation=(x, labels))
+    shown = capsys.readouterr().err
+    for word in ("2/2", "epochs", "loss=", "accuracy=", "val_loss="):
+        assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"x": np.zeros((30, 20))}, TypeError, "x: expected float32"),
+        ({"x": np.zeros((30, 19), np.float32)}, ValueError, "x: expected .* 20 numbers"),
+        ({"x": np.zeros((0, 20), np.float32), "y": []}, TypeError, "y: expected integers"),
+        (
+            {"x": np.zeros((0, 20), np.float32), "y": np.zeros(0, int)},
+            ValueError,
+            "x: .*one sample",
+        ),
+        ({"y": np.zeros(29, int)}, ValueError, r"y: expected shape \(30,\)"),
+        ({"y": np.full(30, 6)}, ValueError, r"y\[0\]: expected 0 to 5, got 6"),
+        ({"y": np.full(30, -1)}, ValueError, r"y\[0\]: expected 0 to 5, got -1"),
+        ({"y": np.zeros(30)}, TypeError, "y: expected integers, got float64"),
+        ({"y": np.full((30, 6), 0.5)}, ValueError, "y: expected integers, or one-hot rows"),
+        ({"y": np.zeros((30, 5))}, ValueError, r"y: expected shape \(30, 6\)"),
+        ({"epochs": 0}, ValueError, "epochs: expected 1 or more, got 0"),
+        ({"epochs": 1.5}, TypeError, "epochs: expected an integer, got float"),
+        ({"batch_size": -3}, ValueError, "batch_size: expected 1 or more"),
+        ({"batch_size": True}, TypeError, "batch_size: expected an integer"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate: expected a real number"),
+        ({"learning_rate": np.inf}, ValueError, "learning_rate: expected finite"),
+        (
+            {"learning_rate": [0.1, 0.2]},
+            ValueError,
+            r"learning_rate: .* shape \(10,\) for 10 epochs",
+        ),
+        ({"optimizer": "rmsprop"}, ValueError, "optimizer: expected one of .*'adam'"),
+        ({"optimizer": None}, ValueError, "optimizer: expected one of"),
+        ({"momentum": 1.0}, ValueError, "momentum: expected 0 <= value < 1"),
+        ({"weight_decay": -1}, ValueError, "weight_decay: expected 0 or more"),
+        ({"validation": 0.1}, TypeError, "validation: expected a pair"),
+        (
+            {"validation": (np.zeros((3, 20), np.float32), [0, 1, 6])},
+            ValueError,
+            r"validation\[1\]\[2\]",
+        ),
+        ({"rng": -1}, ValueError, "rng: expected a seed of 0 or more"),
+    ],
+)
+@pytest.mark.parametrize("module", [fastmlp, reference])
+def test_what_does_not_fit_is_refused_before_anything_changes(module, changed, error, message):
+    x, labels = data(30)
+    model = module.MLP(SIZES, rng=0)
+    before = model.flat_parameters.copy()
+    arguments = {"x": x, "y": labels} | changed
+    with pytest.raises(error, match=message):
+        model.fit(arguments.pop("x"), arguments.pop("y"), **arguments)
+    assert_same_bits(model.flat_parameters, before)
