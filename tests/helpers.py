@@ -60,7 +60,7 @@ def assert_same_bits(actual, expected):
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     wrong = np.argwhere(bits(actual) != bits(expected))
     if len(wrong):
-        first = tuple(wrong[0])
+        first = tuple(wrong[0])[: actual.ndim]
         raise AssertionError(
             f"{len(wrong)} of {actual.size} elements differ, the first at {first}: "
             f"{actual[first]!r} instead of {expected[first]!r}"
