@@ -118,7 +118,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
         raise shape_error("out", f"shape {shape}", f"shape {out.shape}", f"use np.empty({shape})")
     if not out.flags.writeable:
         raise ValueError("out: expected a writable array, got a read-only one; pass out.copy()")
-    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+    if out.size and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
         raise ValueError(
             "out: expected one place in memory for each element, got a broadcast array (stride 0); "
             "pass out.copy()"
