@@ -123,8 +123,11 @@ def in_a_forked_child():
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, json.dumps(digests()).encode())
-        os._exit(0)
+        try:
+            os.write(writing, json.dumps(digests()).encode())
+            os._exit(0)
+        finally:
+            os._exit(1)
     os.close(writing)
     with os.fdopen(reading) as pipe:
         found = pipe.read()

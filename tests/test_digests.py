@@ -56,11 +56,9 @@ def test_each_number_of_threads_each_layout_and_a_forked_child():
 
 @pytest.mark.parametrize("layer", list(importable_layers()))
 def test_each_threading_layer(layer):
-    found = _digests_of_a_process(
-        "cells",
-        NUMBA_THREADING_LAYER=layer,
-        OPENBLAS_CORETYPE=BLAS[layer],
-    )
+    variables = {"NUMBA_THREADING_LAYER": layer, "OPENBLAS_CORETYPE": BLAS[layer]}
+    found = _digests_of_a_process("cells", **variables)
+    assert f"2 threads of {layer}" in found
     assert differing(found) == []
 
 
