@@ -65,7 +65,7 @@ def set_mode(typing_context, mode):
 def in_ieee_mode(function):
     """Compile `function`, which returns nothing, as `jit` does; it runs in IEEE's mode.
 
-    Where the thread has that mode already, it costs a read of the register, about 2 ns.
+    Where the thread has that mode already, it costs a read of the register, about 10 ns.
     """
     compiled = jit(function)
 
