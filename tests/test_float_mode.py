@@ -129,6 +129,32 @@ def test_subnormal_numbers_are_kept(operations, dtype, num_threads):
     assert subnormal > 10  # else this would test nothing
 
 
+@pytest.mark.parametrize("value", [1e-40, -1e-45])
+def test_a_conversion_by_numpy_is_refused_where_it_would_flush(value):
+    model, W = fastmlp.MLP([3, 2], dtype=np.float64), np.eye(3)
+    ones, x = np.ones((2, 3), np.float32), np.full((2, 3), value, np.float32)
+    narrow, label = fastmlp.MLP([3, 2]), x[:, :2].astype(np.float64)
+    swapped, four = x.astype(">f4"), np.full((4, 2), value, np.float32)
+    model.forward(ones), narrow.forward(ones)
+    calls = [
+        lambda: fastmlp.Matmul().forward(x, W),
+        lambda: fastmlp.Matmul().forward(swapped, W),
+        lambda: model.forward(x),
+        lambda: model.predict(x),
+        lambda: model.backward(x[:, :2]),
+        lambda: narrow.backward(label),
+        lambda: setattr(model, "W1", four),
+    ]
+    with mode_of_all_threads(FLUSHING):
+        for call in calls:
+            with pytest.raises(RuntimeError, match="expected a thread that keeps subnormal"):
+                call()
+        for harmless in (ones, ones * 0, np.ones((2, 3), int), x.astype(">f8")):
+            assert model.predict(harmless).shape == (2,)
+    for call in calls:
+        call()
+
+
 # Under another direction of rounding NumPy draws other weights, and Python has other powers of
 # Adam's beta: only what the kernels compute is right then.
 @pytest.mark.parametrize("num_threads", [1, 3])
