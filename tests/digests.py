@@ -109,12 +109,12 @@ def mlp(package, dtype, place):
 OPERATIONS = [matmul, matmul_relu, relu, softmax, log, log_softmax, update, mlp]
 
 
-def digests(package=fastmlp, place=lambda array: array):
+def digests(package=fastmlp, place=lambda array: array, operations=OPERATIONS):
     """All digests: {"operation dtype": hash}; `place` gives each input its place in memory."""
     with np.errstate(all="ignore"):
         return {
             f"{operation.__name__} {np.dtype(dtype)}": digest(*operation(package, dtype, place))
-            for operation in OPERATIONS
+            for operation in operations
             for dtype in DTYPES
         }
 

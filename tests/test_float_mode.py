@@ -12,7 +12,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from digests import digests
+from digests import OPERATIONS, digests, mlp, update
 from fastmlp_kernels.float_mode import CHANGES_BITS, get_mode, set_mode
 from helpers import DTYPES, assert_same_bits, floats, specials, with_threads
 
@@ -82,19 +82,19 @@ def rows(package, dtype):
             yield partial(run, operation, (x,), x[::-1] * dtype(0.5))
 
 
-def update(package, dtype):
+def updates(package, dtype):
     tiny = TINY[dtype]
     p, g, v, m, square = (floats(seed, (31, 17), dtype) * dtype(tiny) for seed in range(9, 14))
     square = abs(square)
 
-    def updates():
+    def run_all():
         package.sgd([p], [g], 0.25)
         package.momentum([p], [g], [v], 0.25, 0.5)
         package.adam([p], [g], [m], [square], 1, 0.001, epsilon=tiny / 4)
         package.sgd([p], [p.copy()], tiny / 4)
         return p, v, m, square
 
-    yield updates
+    yield run_all
 
 
 def models(package, dtype):
@@ -112,9 +112,22 @@ def models(package, dtype):
     yield step
 
 
+def training(package, dtype):
+    x, labels = floats(18, (90, 12), dtype) * dtype(TINY[dtype]), np.arange(90) % 10
+    for optimizer in ("sgd", "momentum", "adam"):
+        model = package.MLP([12, 10], dtype=dtype, rng=1)
+        model.flat_parameters[...] = 0
+
+        def fit(model=model, optimizer=optimizer):
+            model.fit(x, labels, epochs=1, batch_size=40, optimizer=optimizer, rng=2)
+            return (model.flat_parameters,)
+
+        yield fit
+
+
 @pytest.mark.parametrize("num_threads", [1, 3])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("operations", [products, rows, update, models])
+@pytest.mark.parametrize("operations", [products, rows, updates, models, training])
 def test_subnormal_numbers_are_kept(operations, dtype, num_threads):
     with np.errstate(all="ignore"), with_threads(num_threads):
         expected = [call() for call in operations(reference, dtype)]
@@ -159,17 +172,15 @@ def test_a_conversion_by_numpy_is_refused_where_it_would_flush(value):
 # Adam's beta: only what the kernels compute is right then.
 @pytest.mark.parametrize("num_threads", [1, 3])
 @pytest.mark.parametrize(
-    ("bits", "names"),
-    [
-        (FLUSHING, list(COMMITTED)),
-        (UPWARD, [name for name in COMMITTED if not name.startswith(("update", "mlp"))]),
-    ],
+    ("bits", "operations"),
+    [(FLUSHING, OPERATIONS), (UPWARD, [one for one in OPERATIONS if one not in (update, mlp)])],
     ids=["flushing", "rounding upward"],
 )
-def test_the_digests_are_the_committed_ones(bits, names, num_threads):
+def test_the_digests_are_the_committed_ones(bits, operations, num_threads):
     with with_threads(num_threads), mode_of_all_threads(bits):
-        found = digests()
-    assert {name: found[name] for name in names} == {name: COMMITTED[name] for name in names}
+        found = digests(operations=operations)
+    assert len(found) == 2 * len(operations)
+    assert found == {name: COMMITTED[name] for name in found}
 
 
 @pytest.mark.parametrize(("bits", "result"), [(FLUSHING, 0), (0, 2.0**-149)])

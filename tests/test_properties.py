@@ -168,3 +168,26 @@ def test_a_training_step_and_a_prediction(data, dtype, sizes, num_threads):
         return [np.array(loss), np.array(accuracy), model.log_prob, classes, *model.parameters]
 
     both(run, num_threads)
+
+
+@settings(EVERY_TIME_THE_SAME, max_examples=30)
+@given(st.data(), dtypes, st.lists(st.integers(1, 12), min_size=2, max_size=4), threads)
+def test_training(data, dtype, sizes, num_threads):
+    samples, optimizers = data.draw(st.integers(1, 40) | st.just(300)), ["sgd", "momentum", "adam"]
+    x = data.draw(arrays(dtype, (samples, sizes[0])))
+    labels = np.arange(samples) * 7 % sizes[-1]
+    how = {
+        "epochs": data.draw(st.integers(1, 2)),
+        "batch_size": data.draw(st.integers(5, 50) | st.just(300)),
+        "optimizer": data.draw(st.sampled_from(optimizers)),
+        "weight_decay": data.draw(st.sampled_from([0.0, 0.01])),
+        "learning_rate": data.draw(st.sampled_from([0.01, 0.5])),
+        "rng": data.draw(st.integers(0, 99)),
+    }
+
+    def run(package):
+        model = package.MLP(sizes, dtype=dtype, rng=1)
+        history = model.fit(x, labels, **how)
+        return [np.array(history.loss), np.array(history.accuracy), *model.parameters]
+
+    both(run, num_threads)

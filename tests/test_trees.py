@@ -95,6 +95,17 @@ def of_the_mean_loss(package, summands, _):
     return np.array([[package.compute_loss(-one, np.ones_like(one))] for one in columns])
 
 
+def of_an_epoch(package, summands, _):
+    """The gradient of weights that start at 0, where every sample's is the same multiple of x."""
+    x = np.ascontiguousarray(summands.T)
+    model = package.MLP([x.shape[1], 2], bias=False, dtype=x.dtype, rng=0)
+    model.flat_parameters[...] = 0
+    labels, every = np.zeros(len(x), int), {"epochs": 1, "batch_size": len(x), "shuffle": False}
+    model.fit(x, labels, optimizer="sgd", learning_rate=1.0, **every)
+    signs = np.array([0.5, -0.5]).astype(x.dtype)
+    return np.round(model.W1 / signs * x.dtype.type(len(x))) + x.dtype.type(0)  # no -0
+
+
 PRODUCTS = [
     *(sum_of_rows, sum_of_columns, sum_with_bias),
     *(gradient_of_x, gradient_of_weights, gradient_of_weights_and_bias),
@@ -169,6 +180,14 @@ def test_the_mean_loss(dtype, threads):
         tree = product_tree(count)
         places = borders(tree, 1 + count // 40)
         assert_tree(of_the_mean_loss, tree, dtype, places, divisor=count)
+
+
+@each_dtype
+def test_the_gradient_in_an_epoch_of_training(dtype, threads):
+    for count in [*range(2, 40), *MEDIUM, *LARGE]:
+        tree = product_tree(count)
+        places = borders(tree, 1 + count // 40)
+        assert_tree(of_an_epoch, tree, dtype, places[:: 1 + len(places) // 80])
 
 
 @each_dtype
