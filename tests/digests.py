@@ -106,7 +106,23 @@ def mlp(package, dtype, place):
     yield from model.parameters
 
 
-OPERATIONS = [matmul, matmul_relu, relu, softmax, log, log_softmax, update, mlp]
+def fit(package, dtype, place):
+    labels = np.arange(4500) * 7 % 10
+    for optimizer, sizes, samples, batch_size in [
+        ("sgd", [30, 16, 33, 10], 333, 70),
+        ("momentum", [30, 16, 33, 10], 333, 70),
+        ("adam", [30, 16, 33, 10], 333, 70),
+        ("adam", [6, 10], 4500, 4500),  # leaves that threads share
+    ]:
+        x = place(floats(50, (samples, sizes[0]), dtype))
+        model = package.MLP(sizes, dtype=dtype, rng=1)
+        how = {"batch_size": batch_size, "optimizer": optimizer, "weight_decay": 1e-3}
+        history = model.fit(x, labels[:samples], epochs=2, rng=1, **how)
+        yield from model.parameters
+        yield np.array([history.loss, history.accuracy])
+
+
+OPERATIONS = [matmul, matmul_relu, relu, softmax, log, log_softmax, update, mlp, fit]
 
 
 def digests(package=fastmlp, place=lambda array: array, operations=OPERATIONS):
