@@ -1,4 +1,4 @@
-# Everything from a bare checkout: `make train`, `make test`, `make bench`, `make help`.
+# Everything from a bare checkout: `make train`, `make test`, `make prove`, `make bench`, `make help`.
 
 MINIMUM := 3.11
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 # Warnings of a user's own environment have no part in the tests.
 unexport PYTHONPATH PYTHONWARNINGS
 
-.PHONY: help train test lint bench clean
+.PHONY: help train test lint prove bench clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: lint ## run ruff, mypy and pytest
 lint: $(INSTALLED)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
+
+prove: $(INSTALLED) ## prove float32 exp and log right for all 2^32 inputs, in some minutes
+	@$(RUN) tests/prove_elementary.py
 
 bench: $(INSTALLED) ## run the benchmarks
 	@$(RUN) -m pytest bench --override-ini python_files='bench_*.py' --benchmark-only

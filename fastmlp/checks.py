@@ -7,6 +7,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_LEAST = 5e-324  # subnormal
 
 
 def shape_error(what: str, expected: str, got: object, mend: str) -> ValueError:
@@ -42,7 +43,34 @@ def real_arrays(**named: object) -> tuple[Array, ...]:
             ", ".join(named), "float32 or float64", got, f"convert with {name}.astype(np.float32)"
         )
     native = common.newbyteorder("=")
-    return tuple(array.astype(native, copy=False) for array in arrays)
+    return tuple(converted(name, a, native) for name, a in zip(named, arrays, strict=True))
+
+
+def converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return `array` in `dtype`, itself if it has that dtype.
+
+    Raises RuntimeError where that would lose subnormal numbers, as a library has told this thread
+    to flush them to zero: kernels restore the CPU's mode, but here NumPy computes.
+    """
+    if _LEAST * 1.0 == 0.0 and _would_flush(array, dtype):
+        raise RuntimeError(
+            f"{name}: expected a thread that keeps subnormal numbers, to convert {array.dtype} to "
+            f"{dtype}, got one where a library flushes them to zero; pass {dtype}, or turn that "
+            "off, as torch.set_flush_denormal(False) does"
+        )
+    return array.astype(dtype, copy=False)
+
+
+def _would_flush(array: Array, dtype: np.dtype[Any]) -> bool:
+    """Tell whether array, one of FLOATS, holds what is subnormal in float32, and changes dtype."""
+    own = array.dtype.newbyteorder("=")
+    if own not in FLOATS or own.type is dtype.type:
+        return False
+    unsigned = np.dtype(f"u{own.itemsize}")
+    # In integers, as comparisons of floats flush, too. Twice the bits: without the sign.
+    twice = 2 * np.ascontiguousarray(array, own).view(unsigned)
+    least = 2 * np.array([np.finfo(np.float32).tiny], own).view(unsigned)
+    return bool(np.any((twice != 0) & (twice < least)))
 
 
 def plain_array(name: str, value: object) -> Array:
@@ -118,7 +146,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
         raise shape_error("out", f"shape {shape}", f"shape {out.shape}", f"use np.empty({shape})")
     if not out.flags.writeable:
         raise ValueError("out: expected a writable array, got a read-only one; pass out.copy()")
-    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+    if out.size and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
         raise ValueError(
             "out: expected one place in memory for each element, got a broadcast array (stride 0); "
             "pass out.copy()"

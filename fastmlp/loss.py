@@ -33,5 +33,6 @@ def mean(values: Array) -> Any:
     if is_numpy():
         return np.mean(values)
     ones = np.ones((1, len(values)), values.dtype)
-    total = affine(ones, values.reshape(-1, 1), None, None, relu=False)[0, 0]
-    return total / values.dtype.type(len(values))
+    total = affine(ones, values.reshape(-1, 1), None, None, relu=False)[0]
+    kernels.divide[values.dtype](total, len(values))
+    return total[0]

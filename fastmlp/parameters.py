@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .checks import FLOATS, Array, dtype_error, plain_array, shape_error
+from .checks import FLOATS, Array, converted, dtype_error, plain_array, shape_error
 
 Rng = int | np.random.Generator | np.random.BitGenerator | None
 
@@ -167,7 +167,7 @@ class Parameters:
                 f"shape {x.shape}",
                 "reshape it, a single sample with x.reshape(1, -1)",
             )
-        return x.reshape(len(x), columns)
+        return converted("x", x, self.dtype).reshape(len(x), columns)
 
     def _labels(self, label: Array, samples: int) -> Array:
         """Return label (N, classes) in the model's dtype; raise where it does not fit."""
@@ -184,7 +184,7 @@ class Parameters:
                 f"shape {label.shape}",
                 f"make it of integer labels with fastmlp.one_hot(labels, {self.sizes[-1]})",
             )
-        narrow = label.astype(self.dtype, copy=False)
+        narrow = converted("label", label, self.dtype)
         if narrow is not label and not np.array_equal(narrow, label, equal_nan=True):
             raise dtype_error(
                 "label",
@@ -299,4 +299,4 @@ def _write(name: str, array: Array, value: object) -> None:
             value.dtype,
             f"convert with .astype(np.{array.dtype})",
         )
-    array[...] = value
+    array[...] = converted(name, value, array.dtype)

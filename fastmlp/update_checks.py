@@ -149,7 +149,8 @@ def _refuse_misfits(name: str, params: list[Array], arrays: list[Array]) -> None
 def _refuse_unwritable(what: str, array: Array) -> None:
     if not array.flags.writeable:
         raise ValueError(f"{what}: expected a writable array, got a read-only one; pass a copy")
-    if any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
+    steps = zip(array.strides, array.shape, strict=True)
+    if array.size and any(step == 0 and n > 1 for step, n in steps):
         raise ValueError(
             f"{what}: expected one place in memory for each element, got a broadcast array "
             "(stride 0); pass a copy"

@@ -1,16 +1,23 @@
 """SHA-256 of every operation's results for fixed inputs: the same on every machine and setting.
 
-`python tests/digests.py` prints them as JSON; `tests/digests.json` holds what they must be. The
-inputs come from integer operations on PCG64's raw draws, every NaN counts as one NaN.
+`python tests/digests.py` prints them as JSON; `tests/digests.json` holds what they must be. With
+the argument `cells` it prints them for each number of threads, each layout of the inputs and a
+forked child; with `reference`, those of fastmlp.reference. The inputs come from integer operations
+on PCG64's raw draws, every NaN counts as one NaN.
 """
 
 import hashlib
 import json
+import os
+import sys
+from functools import partial
 
+import numba
 import numpy as np
-from helpers import DTYPES, bits, floats, specials
+from helpers import DTYPES, bits, floats, layouts, specials, with_threads
 
 import fastmlp
+from fastmlp import reference
 
 PRODUCTS = [(1, 1, 1), (7, 300, 33), (33, 785, 20), (70, 520, 12), (5, 0, 3), (5, 4700, 18)]
 ROWS = [(5, 1), (33, 10), (4, 300), (0, 7)]
@@ -24,66 +31,72 @@ def digest(*arrays):
     return sha.hexdigest()
 
 
-def matmul(dtype):
+def matmul(package, dtype, place):
     for seed, (M, K, N) in enumerate(PRODUCTS):
-        operation = fastmlp.Matmul()
-        yield operation.forward(floats(seed, (M, K), dtype), floats(seed + 10, (K, N), dtype))
-        yield from operation.backward(floats(seed + 20, (M, N), dtype))
+        operation = package.Matmul()
+        x, W = floats(seed, (M, K), dtype), floats(seed + 10, (K, N), dtype)
+        yield operation.forward(place(x), place(W))
+        yield from operation.backward(place(floats(seed + 20, (M, N), dtype)))
 
 
-def matmul_relu(dtype):
+def matmul_relu(package, dtype, place):
     for seed, (M, K, N) in enumerate(PRODUCTS):
-        operation = fastmlp.MatmulRelu()
-        b = floats(seed + 30, (N,), dtype)
-        yield operation.forward(floats(seed, (M, K), dtype), floats(seed + 10, (K, N), dtype), b)
-        yield from operation.backward(floats(seed + 20, (M, N), dtype))
+        operation = package.MatmulRelu()
+        x, W = floats(seed, (M, K), dtype), floats(seed + 10, (K, N), dtype)
+        yield operation.forward(place(x), place(W), place(floats(seed + 30, (N,), dtype)))
+        yield from operation.backward(place(floats(seed + 20, (M, N), dtype)))
 
 
-def _elementwise(operation, dtype):
+def _elementwise(operation, dtype, place):
     x, grad_y = (array.reshape(1, -1) for array in np.meshgrid(specials(dtype), specials(dtype)))
     for values, gradient in [(x, grad_y)] + [
         (floats(seed, shape, dtype, -20, 6), floats(seed + 1, shape, dtype))
         for seed, shape in enumerate(ROWS)
     ]:
-        yield operation.forward(values)
-        yield operation.backward(gradient)
+        yield operation.forward(place(values))
+        yield operation.backward(place(gradient))
 
 
-def relu(dtype):
-    yield from _elementwise(fastmlp.Relu(), dtype)
+def relu(package, dtype, place):
+    yield from _elementwise(package.Relu(), dtype, place)
 
 
-def softmax(dtype):
-    yield from _elementwise(fastmlp.Softmax(), dtype)
+def softmax(package, dtype, place):
+    yield from _elementwise(package.Softmax(), dtype, place)
 
 
-def log(dtype):
-    yield from _elementwise(fastmlp.Log(), dtype)
+def log(package, dtype, place):
+    yield from _elementwise(package.Log(), dtype, place)
 
 
-def log_softmax(dtype):
-    yield from _elementwise(fastmlp.LogSoftmax(), dtype)
+def log_softmax(package, dtype, place):
+    yield from _elementwise(package.LogSoftmax(), dtype, place)
 
 
-def update(dtype):
-    params = [floats(seed, shape, dtype) for seed, shape in enumerate([(31, 17), (5,), (0, 3)])]
-    grads = [floats(seed + 10, param.shape, dtype) for seed, param in enumerate(params)]
-    states = [[np.zeros_like(param) for param in params] for _ in range(3)]
+def update(package, dtype, place):
+    def writable(array):
+        placed = place(array)
+        return placed if placed.flags.writeable else array
+
+    shapes = [(31, 17), (5,), (0, 3)]
+    params = [writable(floats(seed, shape, dtype)) for seed, shape in enumerate(shapes)]
+    grads = [place(floats(seed + 10, param.shape, dtype)) for seed, param in enumerate(params)]
+    states = [[writable(np.zeros(param.shape, dtype)) for param in params] for _ in range(3)]
     for step in (1, 2, 3):
-        fastmlp.sgd(params, grads, 0.01)
-        fastmlp.momentum(params, grads, states[0], 0.01, 0.9)
-        fastmlp.adam(params, grads, states[1], states[2], step, 0.001)
+        package.sgd(params, grads, 0.01)
+        package.momentum(params, grads, states[0], 0.01, 0.9)
+        package.adam(params, grads, states[1], states[2], step, 0.001)
         yield from params
     for state in states:
         yield from state
 
 
-def mlp(dtype):
-    model = fastmlp.MLP([300, 16, 33, 10], bias=[True, False, True], dtype=dtype, rng=1)
+def mlp(package, dtype, place):
+    model = package.MLP([300, 16, 33, 10], bias=[True, False, True], dtype=dtype, rng=1)
     yield from model.parameters
-    x, labels = floats(40, (210, 300), dtype), fastmlp.one_hot(np.arange(210) % 10)
+    x, labels = place(floats(40, (210, 300), dtype)), place(package.one_hot(np.arange(210) % 10))
     for _ in range(3):
-        loss, accuracy = fastmlp.train_one_step(model, x, labels, learning_rate=1e-4)
+        loss, accuracy = package.train_one_step(model, x, labels, learning_rate=1e-4)
         yield np.array([loss])
         yield np.array([accuracy])
     yield model.log_prob
@@ -93,18 +106,66 @@ def mlp(dtype):
     yield from model.parameters
 
 
-OPERATIONS = [matmul, matmul_relu, relu, softmax, log, log_softmax, update, mlp]
+def fit(package, dtype, place):
+    labels = np.arange(4500) * 7 % 10
+    for optimizer, sizes, samples, batch_size in [
+        ("sgd", [30, 16, 33, 10], 333, 70),
+        ("momentum", [30, 16, 33, 10], 333, 70),
+        ("adam", [30, 16, 33, 10], 333, 70),
+        ("adam", [6, 10], 4500, 4500),  # leaves that threads share
+    ]:
+        x = place(floats(50, (samples, sizes[0]), dtype))
+        model = package.MLP(sizes, dtype=dtype, rng=1)
+        how = {"batch_size": batch_size, "optimizer": optimizer, "weight_decay": 1e-3}
+        history = model.fit(x, labels[:samples], epochs=2, rng=1, **how)
+        yield from model.parameters
+        yield np.array([history.loss, history.accuracy])
 
 
-def digests():
-    """All digests: {"operation dtype": hash}."""
+OPERATIONS = [matmul, matmul_relu, relu, softmax, log, log_softmax, update, mlp, fit]
+
+
+def digests(package=fastmlp, place=lambda array: array, operations=OPERATIONS):
+    """All digests: {"operation dtype": hash}; `place` gives each input its place in memory."""
     with np.errstate(all="ignore"):
         return {
-            f"{operation.__name__} {np.dtype(dtype)}": digest(*operation(dtype))
-            for operation in OPERATIONS
+            f"{operation.__name__} {np.dtype(dtype)}": digest(*operation(package, dtype, place))
+            for operation in operations
             for dtype in DTYPES
         }
 
 
+def in_a_forked_child():
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, json.dumps(digests()).encode())
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        found = pipe.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return json.loads(found)
+
+
+def cells():
+    """The digests for each number of threads, each layout of the inputs, and a forked child."""
+    found = {}
+    for num_threads in range(1, min(3, numba.config.NUMBA_NUM_THREADS) + 1):
+        with with_threads(num_threads):
+            found_here = digests()
+        layer = f" of {numba.threading_layer()}" if num_threads > 1 else ""
+        found[f"{num_threads} threads{layer}"] = found_here
+    for layout, _ in layouts(np.zeros((1, 1))):
+        found[layout] = digests(place=lambda array, layout=layout: dict(layouts(array))[layout])
+    if hasattr(os, "fork"):
+        found["a forked child"] = in_a_forked_child()
+    return found
+
+
 if __name__ == "__main__":
-    print(json.dumps(digests(), indent=1))
+    shown = {"cells": cells, "reference": partial(digests, reference), "": digests}
+    print(json.dumps(shown["".join(sys.argv[1:])](), indent=1))

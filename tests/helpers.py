@@ -60,7 +60,7 @@ def assert_same_bits(actual, expected):
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     wrong = np.argwhere(bits(actual) != bits(expected))
     if len(wrong):
-        first = tuple(wrong[0])
+        first = tuple(wrong[0])[: actual.ndim]
         raise AssertionError(
             f"{len(wrong)} of {actual.size} elements differ, the first at {first}: "
             f"{actual[first]!r} instead of {expected[first]!r}"
@@ -91,12 +91,14 @@ def layouts(array):
     """The values of `array` in every layout NumPy can give them: name, array."""
     yield "contiguous", array.copy()
     yield "Fortran order", np.asfortranarray(array)
-    yield "reversed", np.ascontiguousarray(array[::-1, ::-1])[::-1, ::-1]
-    wide = np.zeros((array.shape[0] * 2, array.shape[1] * 3), array.dtype)
-    wide[::2, 1::3] = array
-    yield "sliced", wide[::2, 1::3]
-    memory = np.zeros(array.nbytes + 1, np.uint8)[1:].view()
-    misaligned = np.frombuffer(memory.data, array.dtype, array.size).reshape(array.shape)
+    backwards = (slice(None, None, -1),) * array.ndim
+    yield "reversed", np.ascontiguousarray(array[backwards])[backwards]
+    wide, every_third = np.zeros([3 * n for n in array.shape], array.dtype), slice(1, None, 3)
+    sliced = wide[(every_third,) * array.ndim]
+    sliced[...] = array
+    yield "sliced", sliced
+    memory = np.zeros(array.nbytes + 1, np.uint8)
+    misaligned = np.ndarray(array.shape, array.dtype, memory, offset=1)
     misaligned[...] = array
     yield "misaligned", misaligned
     read_only = array.copy()

@@ -1,18 +1,21 @@
 """exp and log: float32 correctly rounded, float64 within its bound, both with the same bits."""
 
 import hashlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fastmlp_kernels import elementary as kernels
 from fastmlp_kernels.jit import jit
 from helpers import VECTORS, assert_same_bits, bits, specials
-from prove_elementary import RIGHT, WRONG, decide, fitted, judge, measure
+from prove_elementary import RIGHT, WRONG, decide, fitted, judge, measure, ulps_exp, ulps_log
 
 from fastmlp.reference import elementary as reference
 
 KERNELS = {"exp": kernels.exp_array, "log": kernels.log_array}
 REFERENCES = {"exp": reference.exp, "log": reference.log}
+PROMISES = (Path(__file__).parents[1] / "docs/promises.md").read_text()
 UNSIGNED = {np.float32: np.uint32, np.float64: np.uint64}
 
 each_name = pytest.mark.parametrize("name", ["exp", "log"])
@@ -94,6 +97,17 @@ def test_the_polynomials_are_those_of_the_fit():
 def test_float64_is_within_its_bound(name):
     for region, limit, worst, x in measure(name, 1 << 18):
         assert 0.49 < worst <= limit, (region, x)
+
+
+@pytest.mark.parametrize("text", [REFERENCES["exp"].__doc__, REFERENCES["log"].__doc__, PROMISES])
+def test_the_worst_errors_stated_are_those_measured(text):
+    stated = re.findall(r"\((0\.\d{4})\s+at\s+(-?0x[0-9a-f.]+p[+-]\d+)", text)
+    assert stated
+    for error, at in stated:
+        x = np.array([float.fromhex(at)])
+        ulps = ulps_log if 0.5 < x < 1 else ulps_exp
+        name = "log" if ulps is ulps_log else "exp"
+        assert f"{ulps(x, kernel(name, x))[0]:.4f}" == error
 
 
 @each_dtype

@@ -127,6 +127,12 @@ def test_nothing_is_written_outside_the_result(dtype):
         assert (guarded == 7).all()
 
 
+def test_an_empty_out_is_no_broadcast_array():
+    """NumPy gives some empty arrays strides of 0."""
+    out = np.lib.stride_tricks.as_strided(np.empty(0), (0, 2), (8, 0))
+    assert fastmlp.Matmul().forward(np.ones((0, 3)), np.ones((3, 2)), out=out) is out
+
+
 def test_mixed_dtypes_promote_as_numpy_does():
     x, W = np.ones((2, 3), np.float32), np.ones((3, 2))
     assert fastmlp.Matmul().forward(x, W).dtype == np.float64

@@ -85,6 +85,7 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
         self.__doc__ = function.__doc__
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
+        _expect_compiler()
         # Starts Numba's threads. A cached kernel that calls a parallel function needs symbols,
         # which Numba loads by itself only for the parallel function.
         _launch_threads()
@@ -106,11 +107,20 @@ def kernel(
 
 def address_of(function: Callable[..., None], signature: Signature) -> int:
     """Compile `function` as a C function that returns nothing; return its address."""
+    _expect_compiler()
     callback = CFunc(function, (signature, types.void), locals={}, options=dict(FLAGS))
     callback._cache = KernelCache(function)
     with _Compiling():
         callback.compile()
     return int(callback.address)
+
+
+def _expect_compiler() -> None:
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError(
+            "fastmlp: expected Numba's compiler, which all kernels need, got NUMBA_DISABLE_JIT=1; "
+            "unset it, or take fastmlp.reference: the same names and bits in plain NumPy"
+        )
 
 
 class _Compiling:

@@ -1,28 +1,31 @@
 """Log: y = log(x + epsilon); grad_x = (1 / (x + epsilon)) * grad_y.
 
-All arrays are 1-D and of one length.
+All arrays are 1-D and of one length; epsilon is a float64 that is rounded to their dtype.
 """
 
 from numba import prange
+from numba.core import types
 
 from fastmlp_kernels import elementary
-from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
+from fastmlp_kernels.float_mode import in_ieee_mode
+from fastmlp_kernels.jit import integer, kernel, packed, result, share
 
 
-@jit
+@in_ieee_mode
 def log(x, epsilon, y):
+    added = x.dtype.type(epsilon)
     for i in range(x.size):
-        y[i] = elementary.log(x[i] + epsilon)
+        y[i] = elementary.log(x[i] + added)
 
 
-@jit
+@in_ieee_mode
 def log_backward(x, epsilon, grad_y, grad_x):
-    one = x.dtype.type(1)
+    one, added = x.dtype.type(1), x.dtype.type(epsilon)
     for i in range(x.size):
-        grad_x[i] = (one / (x[i] + epsilon)) * grad_y[i]
+        grad_x[i] = (one / (x[i] + added)) * grad_y[i]
 
 
-@kernel(lambda real: (packed(real, 1), real, result(real, 1), integer), parallel=True)
+@kernel(lambda real: (packed(real, 1), types.float64, result(real, 1), integer), parallel=True)
 def forward(x, epsilon, y, num_threads):
     if num_threads == 1:
         log(x, epsilon, y)
@@ -33,7 +36,8 @@ def forward(x, epsilon, y, num_threads):
 
 
 @kernel(
-    lambda real: (packed(real, 1), real, packed(real, 1), result(real, 1), integer), parallel=True
+    lambda real: (packed(real, 1), types.float64, packed(real, 1), result(real, 1), integer),
+    parallel=True,
 )
 def backward(x, epsilon, grad_y, grad_x, num_threads):
     if num_threads == 1:

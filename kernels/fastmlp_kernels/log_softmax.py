@@ -9,6 +9,7 @@ from numba import prange
 
 from fastmlp_kernels import lanes
 from fastmlp_kernels.elementary import exp, log
+from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.lanes import LANES
 from fastmlp_kernels.row_sum import last_part, row_max, row_sum
@@ -28,7 +29,7 @@ def rows_of_block(classes):
     return min(MOST_LONG_ROWS, max(8, LONG_BLOCK_SIZE // classes // 8 * 8))
 
 
-@jit
+@in_ieee_mode
 def log_softmax(x, logp, p, scratch):
     """Write logp and p, both of x's shape. scratch: (SCRATCH_SIZE,), its values don't matter."""
     samples, classes = x.shape
@@ -93,7 +94,7 @@ def normalise(z, e, log_r, r, logp, p):
         lanes.store_part(p, stop, rest, lanes.divide(e_part, divisor))
 
 
-@jit
+@in_ieee_mode
 def log_softmax_backward(p, grad_y, grad_x):
     """Write grad_x; all three of shape (N, classes)."""
     samples, classes = p.shape

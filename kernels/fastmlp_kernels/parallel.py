@@ -8,6 +8,7 @@ from numba import prange
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.jit import jit, parallel_jit
 from fastmlp_kernels.memory import address, keep_alive
 
@@ -25,17 +26,22 @@ def call(typing_context, function, *arguments):
     return types.void(function, types.StarArgTuple(arguments)), codegen
 
 
+@in_ieee_mode
+def _call_stage(function, data, stage, thread):
+    call(function, data, stage, thread)
+
+
 @parallel_jit
 def _call_on_threads(function, data, stage, num_threads):
     for thread in prange(num_threads):
-        call(function, data, stage, thread)
+        _call_stage(function, data, stage, thread)
 
 
 @jit
 def run_team(function, data, num_threads):
     """Call function(address of data, 0, number) on each thread; serial if there is one."""
     if num_threads == 1:
-        call(function, address(data), 0, 0)
+        _call_stage(function, address(data), 0, 0)
     else:
         _call_on_threads(function, address(data), 0, num_threads)
     keep_alive(data)
@@ -51,7 +57,7 @@ def run_stage(function, data, stage, num_threads, counter, tasks):
     """
     counter[0], counter[1] = 0, 0
     if num_threads == 1:
-        call(function, address(data), stage, 0)
+        _call_stage(function, address(data), stage, 0)
     else:
         _call_on_threads(function, address(data), stage, num_threads)
     keep_alive(data)

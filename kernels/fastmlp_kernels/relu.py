@@ -2,17 +2,18 @@
 
 from numba import prange
 
-from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
+from fastmlp_kernels.float_mode import in_ieee_mode
+from fastmlp_kernels.jit import integer, kernel, packed, result, share
 
 
-@jit
+@in_ieee_mode
 def relu(x, y):
     zero = x.dtype.type(0)
     for i in range(x.size):
         y[i] = x[i] if x[i] > zero else zero
 
 
-@jit
+@in_ieee_mode
 def relu_backward(x, grad_y, grad_x):
     one, zero = x.dtype.type(1), x.dtype.type(0)
     for i in range(x.size):

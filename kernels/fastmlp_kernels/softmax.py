@@ -7,9 +7,11 @@ grad_x = (-t) + g * y.
 
 import numpy as np
 from numba import prange
+from numba.core import types
 
 from fastmlp_kernels import lanes
 from fastmlp_kernels.elementary import exp
+from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.fma import fma
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.lanes import LANES
@@ -21,10 +23,11 @@ SHORT = 32  # classes of the longest row whose gradient is computed for 64 rows 
 SHORT_ROWS = 64
 
 
-@jit
+@in_ieee_mode
 def softmax(x, epsilon, e, y):
-    """Write e and y, both of x's shape."""
+    """Write e and y, both of x's shape; epsilon is a float64, rounded to their dtype."""
     samples, classes = x.shape
+    added = x.dtype.type(epsilon)
     rows = max(8, BLOCK_SIZE // classes // 8 * 8)  # a multiple of 8, so exp has no remainder
     flat_x, flat_e, flat_y = x.reshape(-1), e.reshape(-1), y.reshape(-1)
     for start in range(0, samples, rows):
@@ -32,7 +35,7 @@ def softmax(x, epsilon, e, y):
         x_block, e_block = flat_x[block], flat_e[block]
         for i in range(x_block.size):
             e_block[i] = exp(x_block[i])
-        normalise(e_block, classes, epsilon, flat_y[block])
+        normalise(e_block, classes, added, flat_y[block])
 
 
 @jit
@@ -48,7 +51,7 @@ def normalise(e, classes, epsilon, y):
         lanes.store_part(y, stop, rest, lanes.divide(part, divisor))
 
 
-@jit
+@in_ieee_mode
 def softmax_backward(y, grad_y, grad_x):
     """Write grad_x; all three of shape (N, classes)."""
     samples, classes = y.shape
@@ -119,7 +122,8 @@ def join(leaves):
 
 
 @kernel(
-    lambda real: (packed(real, 2), real, result(real, 2), result(real, 2), integer), parallel=True
+    lambda real: (packed(real, 2), types.float64, result(real, 2), result(real, 2), integer),
+    parallel=True,
 )
 def forward(x, epsilon, e, y, num_threads):
     if num_threads == 1:

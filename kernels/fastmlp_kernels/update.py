@@ -15,6 +15,7 @@ import numpy as np
 from numba import prange
 from numba.core import types
 
+from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.memory import array_at
 
@@ -59,7 +60,7 @@ def _part_of(table, row, column, like, part, parts):
     return array[share(size, part, parts)]
 
 
-@jit
+@in_ieee_mode
 def _sgd_part(table, constants, like, part, parts):
     learning_rate = like.dtype.type(constants[0])
     for row in range(table.shape[0]):
@@ -68,7 +69,7 @@ def _sgd_part(table, constants, like, part, parts):
         sgd_array(p, g, learning_rate)
 
 
-@jit
+@in_ieee_mode
 def _momentum_part(table, constants, like, part, parts):
     real = like.dtype.type
     learning_rate, momentum = real(constants[0]), real(constants[1])
@@ -79,7 +80,7 @@ def _momentum_part(table, constants, like, part, parts):
         momentum_array(p, g, velocity, learning_rate, momentum)
 
 
-@jit
+@in_ieee_mode
 def _adam_part(table, constants, like, part, parts):
     real = like.dtype.type
     b1, rest1, b2, rest2, s, c, epsilon = constants
