@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numba
@@ -85,6 +86,11 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
         self.__doc__ = function.__doc__
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
+        if numba.config.DISABLE_JIT:
+            raise RuntimeError(
+                "NUMBA_DISABLE_JIT: expected 0, as kernels run compiled only, got 1; unset it, or "
+                "use fastmlp.reference"
+            )
         # Starts Numba's threads. A cached kernel that calls a parallel function needs symbols,
         # which Numba loads by itself only for the parallel function.
         _launch_threads()
@@ -136,11 +142,10 @@ def _announce() -> None:
     if _Compiling.announced:
         return
     _Compiling.announced = True
-    print(
-        f"fastmlp: compiling kernels for this CPU, once: they are kept in {cache_folder()}",
-        file=sys.stderr,
-        flush=True,
-    )
-    atexit.register(
-        lambda: print(f"fastmlp: compiling took {_Compiling.seconds:.1f} s", file=sys.stderr)
-    )
+    _tell(f"compiling kernels for this CPU, once: they are kept in {cache_folder()}")
+    atexit.register(lambda: _tell(f"compiling took {_Compiling.seconds:.1f} s"))
+
+
+def _tell(message: str) -> None:
+    with suppress(OSError, ValueError):  # no stderr to write to is no reason to stop
+        print(f"fastmlp: {message}", file=sys.stderr, flush=True)
