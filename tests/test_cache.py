@@ -23,21 +23,22 @@ def folder(tmp_path, monkeypatch):
     folder = tmp_path / "kernels"
     monkeypatch.setattr(cache, "cache_folder", lambda: folder)
     monkeypatch.setattr(cache, "_warned", False)
+    monkeypatch.setattr(jit._Compiling, "announced", True)
     return folder
 
 
-def _run(dtype=np.float64):
-    """Compile or load the kernel, as a new process does."""
-    y = np.empty(5, dtype)
+def _run(*dtypes):
+    """Compile or load the kernel for each dtype, as a new process does."""
     kernel = jit.Kernel(_twice, lambda real: (jit.view(real, 1), jit.result(real, 1)), False)
-    kernel[y.dtype](VALUES.astype(dtype), y)
-    assert (y == 2 * VALUES).all()
+    for dtype in dtypes or (np.float64,):
+        y = np.empty(5, dtype)
+        kernel[y.dtype](VALUES.astype(dtype), y)
+        assert (y == 2 * VALUES).all()
 
 
 def _run_and_warn_once(message):
     with pytest.warns(RuntimeWarning, match=message) as warned:
-        _run()
-        _run(np.float32)
+        _run(np.float64, np.float32)
     assert len(warned) == 1
 
 
