@@ -86,11 +86,6 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
         self.__doc__ = function.__doc__
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
-        if numba.config.DISABLE_JIT:
-            raise RuntimeError(
-                "NUMBA_DISABLE_JIT: expected 0, as kernels run compiled only, got 1; unset it, or "
-                "use fastmlp.reference"
-            )
         # Starts Numba's threads. A cached kernel that calls a parallel function needs symbols,
         # which Numba loads by itself only for the parallel function.
         _launch_threads()
