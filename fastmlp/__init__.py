@@ -8,10 +8,12 @@ from . import startup as startup  # first: it shows what the imports below raise
 # isort: split
 from . import reference as reference
 from .arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
+from .fit import History
 from .gradient_check import gradient_check
 from .labels import one_hot
 from .log import Log
 from .log_softmax import LogSoftmax
+from .loss import compute_loss
 from .matmul import Matmul
 from .matmul_relu import MatmulRelu
 from .mlp import MLP, NotebookMLP
@@ -19,11 +21,12 @@ from .mnist import mnist_dataset
 from .relu import Relu
 from .softmax import Softmax
 from .threads import get_num_threads, set_num_threads
-from .training import compute_accuracy, compute_loss, test, train_one_step
+from .training import compute_accuracy, test, train_one_step
 from .update import adam, momentum, sgd
 
 __all__ = [
     "MLP",
+    "History",
     "Log",
     "LogSoftmax",
     "Matmul",

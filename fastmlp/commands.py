@@ -13,10 +13,11 @@ import numpy as np
 from .checks import Array
 from .gradient_check import format_table, gradient_check
 from .labels import one_hot
+from .loss import compute_loss
 from .mlp import MLP, NotebookMLP
 from .mnist import CLASSES, mnist_dataset
 from .parameters import bit_generator, shuffled
-from .training import compute_accuracy, compute_loss, test, train_one_step
+from .training import compute_accuracy, test, train_one_step
 from .update import momentum
 
 Root: TypeAlias = str | os.PathLike[str] | None

@@ -23,6 +23,25 @@ def one_hot(labels: ArrayLike, classes: int = 10, dtype: DTypeLike = np.float64)
     return rows
 
 
+def class_labels(name: str, labels: ArrayLike, classes: int, samples: int) -> Array:
+    """Return labels as int64 (samples,) in 0 .. classes - 1; one-hot rows give their column."""
+    array = plain_array(name, labels)
+    if array.ndim == 2 and array.dtype.kind in "fiub":
+        like(name, array, "the samples and classes", (samples, classes))
+        columns = np.argmax(array, axis=1)
+        if not np.array_equal(array, np.arange(classes) == columns[:, np.newaxis]):
+            raise shape_error(
+                name,
+                "integers, or one-hot rows with a single 1 and else 0",
+                "other rows",
+                "pass the classes, such as np.argmax(labels, axis=1)",
+            )
+        return np.asarray(columns)
+    integers = _integers(array, classes, name)
+    like(name, integers, "the samples", (samples,))
+    return np.ascontiguousarray(integers, np.int64)
+
+
 def accuracy_of(log_prob: Array, labels: Array) -> Any:
     """Return the share of rows of log_prob whose largest element is their label's, a float64."""
     log_prob, labels = plain_array("log_prob", log_prob), plain_array("labels", labels)
@@ -62,7 +81,7 @@ def _some_samples(log_prob: Array) -> None:
         )
 
 
-def _integers(labels: Array, classes: int) -> Array:
+def _integers(labels: Array, classes: int, name: str = "labels") -> Array:
     if isinstance(classes, bool) or not hasattr(classes, "__index__"):
         raise TypeError(
             f"classes: expected an integer, got {type(classes).__name__}; pass int(classes)"
@@ -71,20 +90,18 @@ def _integers(labels: Array, classes: int) -> Array:
     if classes < 1:
         raise shape_error("classes", "1 or more", classes, "pass the number of classes")
     if labels.dtype.kind not in "iu":
-        raise dtype_error(
-            "labels", "integers", labels.dtype, "convert with labels.astype(np.int64)"
-        )
+        raise dtype_error(name, "integers", labels.dtype, f"convert with {name}.astype(np.int64)")
     if labels.ndim != 1:
         raise shape_error(
-            "labels", "one axis", f"shape {labels.shape}", "flatten it with labels.reshape(-1)"
+            name, "one axis", f"shape {labels.shape}", f"flatten it with {name}.reshape(-1)"
         )
     outside = np.flatnonzero((labels < 0) | (labels >= classes))
     if outside.size:
         first, most = outside[0], int(labels.max())
         raise shape_error(
-            f"labels[{first}]",
+            f"{name}[{first}]",
             f"0 to {classes - 1}",
             labels[first],
-            f"correct it, or make it classes={most + 1}" if most >= classes else "correct it",
+            f"correct it, or take {most + 1} classes or more" if most >= classes else "correct it",
         )
     return labels

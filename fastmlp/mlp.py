@@ -4,20 +4,25 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+from fastmlp_kernels import epoch as epoch_kernels
 from fastmlp_kernels import network as kernels
 
 from . import notebook
 from .arithmetic_mode import is_numpy
 from .checks import Array, real_arrays, remembered
+from .estimator import Estimator
+from .fit import OPTIMIZERS, Epoch, Schedule, composed_epoch
 from .log import Log
 from .log_softmax import LogSoftmax
+from .loss import mean
 from .matmul_relu import affine, gradient_below
-from .parameters import Parameters, Rng, draw_normal
+from .parameters import Rng, draw_normal
 from .softmax import Softmax
 from .threads import threads_for
+from .update import adam, momentum, sgd
 
 
-class MLP(Parameters):
+class MLP(Estimator):
     """A multilayer perceptron that classifies: relu(x @ W + b) layers, the last without relu.
 
     The log-probabilities are LogSoftmax of the last layer. `sizes`: the numbers of inputs, of each
@@ -31,6 +36,11 @@ class MLP(Parameters):
     """
 
     _head: ClassVar[tuple[type[Any], ...]] = (LogSoftmax,)
+    _updates: ClassVar[dict[str, Callable[..., None]]] = {
+        "sgd": sgd,
+        "momentum": momentum,
+        "adam": adam,
+    }
     _last_forward: tuple[list[Array], list[Any]]
     _compiled: tuple[Callable[..., None], Array, Array, Array] | None = None
 
@@ -41,6 +51,7 @@ class MLP(Parameters):
         is a TypeError, a shape that doesn't fit is a ValueError.
         """
         activations, h = self._run_layers(self._inputs(x))
+        self._last_logits = h
         head = [operation() for operation in self._head]
         for operation in head:
             h = operation.forward(h)
@@ -125,6 +136,33 @@ class MLP(Parameters):
         affine(x.T, g, None, grad_W[:inputs], relu=False)
         if self.bias[layer]:
             affine(np.ones((1, len(x)), x.dtype), g, None, grad_W[inputs:], relu=False)
+
+    def _logits(self, x: Array) -> Array:
+        return self._run_layers(x)[1]
+
+    def _mean(self, values: Array) -> Any:
+        return mean(values)
+
+    def _train_epoch(
+        self,
+        x: Array,
+        labels: Array,
+        order: Array | None,
+        schedule: Schedule,
+        states: Array,
+        number: int,
+    ) -> Epoch:
+        if is_numpy() or self._head != (LogSoftmax,):
+            return composed_epoch(self, x, labels, order, schedule, states, number)
+        parameters, losses = self.flat_parameters.copy(), np.empty(len(x), self.dtype)
+        done = np.zeros(2, np.int64)
+        epoch_kernels.train[self.dtype](
+            x, np.empty(0, np.int64) if order is None else order, labels, self._layers, parameters,
+            states, OPTIMIZERS.index(schedule.optimizer), schedule.constants(number),
+            schedule.batch_size, losses, done, epoch_kernels.compiled(self.dtype),
+            threads_for(schedule.batch_size * parameters.size),
+        )  # fmt: skip
+        return Epoch(parameters, losses, int(done[0]))
 
 
 class NotebookMLP(MLP):

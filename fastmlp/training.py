@@ -2,34 +2,11 @@
 
 from typing import Any
 
-import numpy as np
-from fastmlp_kernels import loss as kernels
-
-from .arithmetic_mode import is_numpy
 from .checks import Array
-from .labels import accuracy_of, fitting_labels
-from .matmul_relu import affine
+from .labels import accuracy_of
+from .loss import compute_loss
 from .mlp import MLP
 from .update import sgd
-
-
-def compute_loss(log_prob: Array, labels: Array) -> Any:
-    """Return the mean over samples of the sum of -log_prob * labels, the cross-entropy.
-
-    log_prob, labels: (N, classes), float32 or float64, labels one-hot (any numbers work); the loss
-    is a NumPy scalar of the dtype they promote to. Raises TypeError for dtypes, ValueError for
-    shapes and for no samples.
-    """
-    log_prob, labels = fitting_labels(log_prob, labels)
-    if is_numpy():
-        return np.mean(np.sum(-log_prob * labels, axis=1))
-    losses = np.empty((len(log_prob), 1), log_prob.dtype)
-    kernels.sample_losses[log_prob.dtype](
-        np.ascontiguousarray(log_prob), np.ascontiguousarray(labels), losses[:, 0]
-    )
-    ones = np.ones((1, len(losses)), losses.dtype)
-    total = affine(ones, losses, None, None, relu=False)[0, 0]
-    return total / losses.dtype.type(len(losses))
 
 
 def compute_accuracy(log_prob: Array, labels: Array) -> Any:

@@ -1,22 +1,25 @@
 """The operations in plain NumPy: the page to open to learn what an operation means."""
 
 from ..arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
+from ..fit import History
 from ..gradient_check import gradient_check
 from ..labels import one_hot
 from ..mnist import mnist_dataset
 from ..threads import get_num_threads, set_num_threads
 from .log import Log
 from .log_softmax import LogSoftmax
+from .loss import compute_loss
 from .matmul import Matmul
 from .matmul_relu import MatmulRelu
 from .mlp import MLP, NotebookMLP
 from .relu import Relu
 from .softmax import Softmax
-from .training import compute_accuracy, compute_loss, test, train_one_step
+from .training import compute_accuracy, test, train_one_step
 from .update import adam, momentum, sgd
 
 __all__ = [
     "MLP",
+    "History",
     "Log",
     "LogSoftmax",
     "Matmul",

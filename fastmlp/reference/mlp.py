@@ -1,31 +1,42 @@
 """The multilayer perceptron in plain NumPy."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..checks import Array, real_arrays, remembered
-from ..parameters import Parameters, Rng, draw_normal
+from ..estimator import Estimator
+from ..fit import Epoch, Schedule, composed_epoch
+from ..parameters import Rng, draw_normal
 from .log import Log
 from .log_softmax import LogSoftmax
+from .loss import mean
 from .matmul import matmul
 from .matmul_relu import affine
 from .relu import Relu
 from .softmax import Softmax
+from .update import adam, momentum, sgd
 
 
-class MLP(Parameters):
+class MLP(Estimator):
     """relu(x @ W + b) layers, the last without relu, then LogSoftmax.
 
     Arguments and attributes are those of `fastmlp.MLP`, which computes the same bits.
     """
 
     _head: ClassVar[tuple[type[Any], ...]] = (LogSoftmax,)
+    _updates: ClassVar[dict[str, Callable[..., None]]] = {
+        "sgd": sgd,
+        "momentum": momentum,
+        "adam": adam,
+    }
     _last_forward: tuple[list[Array], list[Any]]
 
     def forward(self, x: Array) -> Array:
         """Return log_prob (N, classes) for x (N, ...), and keep what backward needs."""
         activations, h = self._run_layers(self._inputs(x))
+        self._last_logits = h
         head = [operation() for operation in self._head]
         for operation in head:
             h = operation.forward(h)
@@ -65,6 +76,23 @@ class MLP(Parameters):
                 relu = Relu()
                 relu.mem["x"] = x  # x is relu(h): above 0 exactly where h is
                 g = relu.backward(matmul(g, W[:inputs].T))
+
+    def _logits(self, x: Array) -> Array:
+        return self._run_layers(x)[1]
+
+    def _mean(self, values: Array) -> Any:
+        return mean(values)
+
+    def _train_epoch(
+        self,
+        x: Array,
+        labels: Array,
+        order: Array | None,
+        schedule: Schedule,
+        states: Array,
+        number: int,
+    ) -> Epoch:
+        return composed_epoch(self, x, labels, order, schedule, states, number)
 
 
 class NotebookMLP(MLP):

@@ -2,23 +2,11 @@
 
 from typing import Any
 
-import numpy as np
-
 from ..checks import Array
-from ..labels import accuracy_of, fitting_labels
-from .matmul import matmul
+from ..labels import accuracy_of
+from .loss import compute_loss
 from .mlp import MLP
-from .row_sum import row_sum
 from .update import sgd
-
-
-def compute_loss(log_prob: Array, labels: Array) -> Any:
-    """Return the mean over samples of rowsum((-log_prob) * labels), labels (N, classes)."""
-    log_prob, labels = fitting_labels(log_prob, labels)
-    with np.errstate(all="ignore"):
-        losses = row_sum(-log_prob * labels)
-        total = matmul(np.ones((1, len(losses)), losses.dtype), losses)
-        return total[0, 0] / losses.dtype.type(len(losses))
 
 
 def compute_accuracy(log_prob: Array, labels: Array) -> Any:

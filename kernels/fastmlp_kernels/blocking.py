@@ -7,9 +7,7 @@ accumulator holds those columns for `group` = 4 (or 2) rows. For 100 columns of 
 that takes 50 FMAs for 8 rows instead of 56.
 """
 
-import platform
-
-from fastmlp_kernels.cpu import vector_bits
+from fastmlp_kernels.cpu import architecture, vector_bits
 from fastmlp_kernels.jit import jit
 
 LEAF = 256  # the arithmetic's own: one chain of the index k
@@ -19,10 +17,7 @@ VECTOR_BITS = vector_bits()
 
 # AVX-512 and NEON have 32 vector registers, AVX 16. An accumulator each, one vector of B each, and
 # one or two for the broadcast element of A: most rows for 1, 2, 3, 4 vectors.
-if VECTOR_BITS == 512 or platform.machine().lower() in ("aarch64", "arm64"):
-    FULL_ROWS = (14, 12, 8, 6)
-else:
-    FULL_ROWS = (8, 6)
+FULL_ROWS = (14, 12, 8, 6) if VECTOR_BITS == 512 or architecture() == "aarch64" else (8, 6)
 MAX_VECTORS = len(FULL_ROWS)
 REST_ROWS = (4, 2, 1)
 
@@ -83,6 +78,9 @@ TALL_RATIO = 4
 # The most blocks of rows that a task has: 768 rows.
 MOST_BLOCKS = 16
 
+# The most samples of a task of training: their activations stay in the level-2 cache.
+MOST_SAMPLE_ROWS = 96
+
 # Tasks for each thread, so that a thread that is held up leaves work for the others.
 TASKS_PER_THREAD = 4
 
@@ -103,6 +101,16 @@ def count_leaves(inner, with_bias):
 def panel_width(columns, lanes):
     """The elements that a row of a packed panel, or of a partial tile, takes: whole vectors."""
     return (columns + lanes - 1) // lanes * lanes
+
+
+@jit
+def padded_row(columns, itemsize):
+    """The elements from row to row of a buffer of our own: whole vectors of 16 lanes.
+
+    Rows a multiple of 1 KiB apart would share few sets of the caches.
+    """
+    row = (columns + 15) // 16 * 16
+    return row + 16 if row * itemsize % 1024 == 0 else row
 
 
 @jit
@@ -176,6 +184,13 @@ def pays_to_pack(rows, columns, column_stride, lanes):
 def is_tall(leaves, rows):
     """Whether a task has all rows of the result, and its leaves come one after the other."""
     return leaves >= TALL_LEAVES and leaves * LEAF >= TALL_RATIO * rows
+
+
+@jit
+def sample_rows(rows, num_threads):
+    """The samples of a task of training: a share for each thread, whole tiles of 8."""
+    each = (rows + num_threads - 1) // num_threads
+    return min(MOST_SAMPLE_ROWS, (each + 7) // 8 * 8)
 
 
 @jit

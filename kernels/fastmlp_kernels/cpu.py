@@ -1,6 +1,7 @@
 """What the CPU that Numba compiles for can do: its fused multiply-add and its vectors' width."""
 
 import os
+import platform
 import re
 from functools import cache
 
@@ -17,6 +18,12 @@ define <8 x double> @probe(<8 x double> %a, <8 x double> %b, <8 x double> %c) {
   ret <8 x double> %d
 }
 """
+
+
+def architecture() -> str:
+    """Return "x86_64", "aarch64", or what else the machine calls itself."""
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
 @cache

@@ -111,6 +111,56 @@ def log_softmax_backward(p, grad_y, grad_x):
         lanes.store_part(flat_grad_x, stop, rest, lanes.subtract(part, mixed))
 
 
+@jit
+def loss_gradient(logits, stride, classes, labels, scale, losses, grad, scratch):
+    """The loss of each sample and the gradient of their sum times `scale`; return the hits.
+
+    losses[i] = 0 - logp[i, label]; grad = p * scale, less scale at the label: what
+    log_softmax_backward makes of -scale at the label. A hit is a label whose logit is the first
+    largest of its row. logits and grad: flat, with a row every `stride` elements, a multiple of
+    16; logits are overwritten. labels, losses (N,); scratch (2 * N,).
+    """
+    samples = labels.size
+    zero, lowest = logits.dtype.type(0), logits.dtype.type(-np.inf)
+    rest, hits = last_part(classes), 0
+    r, log_r = scratch[:samples], scratch[samples:]
+    for row in range(samples):
+        start = row * stride
+        stop = start + classes - rest
+        largest = lanes.splat(row_max(logits, start, classes))
+        for j in range(start, stop, LANES):
+            lanes.store(logits, j, lanes.subtract(lanes.load(logits, j), largest))
+        part = lanes.load_part(logits, stop, rest, lowest)
+        lanes.store(logits, stop, lanes.subtract(part, largest))
+    for i in range(samples * stride):
+        grad[i] = exp(logits[i])
+    for row in range(samples):
+        r[row] = row_sum(grad, row * stride, classes)
+    for row in range(samples):
+        log_r[row] = log(r[row])
+    factor = lanes.splat(scale)
+    for row in range(samples):
+        start = row * stride
+        divisor = lanes.splat(r[row])
+        for j in range(start, start + classes, LANES):
+            p = lanes.divide(lanes.load(grad, j), divisor)
+            lanes.store(grad, j, lanes.multiply(p, factor))
+        label = start + labels[row]
+        grad[label] -= scale
+        losses[row] = zero - (logits[label] - log_r[row])
+        hits += is_first_zero(logits, start, label) if r[row] == r[row] else 0
+    return hits
+
+
+@jit
+def is_first_zero(z, start, place):
+    """Whether z[place] is 0 and none from z[start] on to there is."""
+    for j in range(start, place):
+        if z[j] == 0:
+            return False
+    return z[place] == 0
+
+
 @kernel(lambda real: (packed(real, 2), result(real, 2), result(real, 2), integer), parallel=True)
 def forward(x, logp, p, num_threads):
     if num_threads == 1:

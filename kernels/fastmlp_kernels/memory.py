@@ -1,8 +1,9 @@
 """Memory by address, for kernels that read any strides or share work between threads."""
 
+import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastmlp_kernels.cpu import vector_bits
@@ -35,6 +36,33 @@ def store(typing_context, value, address, index):
         return context.get_dummy_value()
 
     return types.void(value, address, index), codegen
+
+
+@intrinsic
+def _pointer(typing_context, zero, address):
+    def codegen(context, builder, signature, values):
+        return builder.inttoptr(values[1], context.get_value_type(signature.return_type))
+
+    return types.CPointer(zero)(zero, address), codegen
+
+
+@jit
+def array_at(zero, address, size):
+    """The `size` elements from `address` on, of the dtype of `zero`, as an array."""
+    return numba.carray(_pointer(zero, address), (size,))
+
+
+@intrinsic
+def copy(typing_context, target, source, size):
+    """Copy `size` bytes from the address `source` to `target`; they don't overlap."""
+
+    def codegen(context, builder, signature, values):
+        byte = ir.IntType(8).as_pointer()
+        target, source = (builder.inttoptr(value, byte) for value in values[:2])
+        cgutils.raw_memcpy(builder, target, source, values[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(target, source, size), codegen
 
 
 @intrinsic

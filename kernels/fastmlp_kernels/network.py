@@ -28,15 +28,9 @@ from fastmlp_kernels.blocking import (
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
 from fastmlp_kernels.memory import address, aligned, keep_alive, load, next_task, store
 from fastmlp_kernels.microkernel import micro_kernel
+from fastmlp_kernels.packing import make_panels
 from fastmlp_kernels.parallel import run_stage
-from fastmlp_kernels.product import (
-    IN_PLACE,
-    Product,
-    make_panels,
-    pack_leaf,
-    partials_size,
-    run_task,
-)
+from fastmlp_kernels.product import pack_leaf, partials_size, run_task, serial_product
 
 Network = namedtuple(
     "Network",
@@ -72,17 +66,11 @@ def describe_layer(net, layer, packed, h, h_row, rows, out):
     """The product of one layer for a block of rows: h (rows, inputs) -> out (rows, outputs)."""
     inputs, outputs = layer_field(net, layer, INPUTS), layer_field(net, layer, OUTPUTS)
     W = net.parameters + layer_field(net, layer, START) * net.itemsize
-    lanes = lanes_of(net.itemsize)
-    width = panel_width(outputs, lanes)
-    leaves = layer_leaves(net, layer)
     bias = W + inputs * outputs * net.itemsize if layer_field(net, layer, BIAS) else 0
-    in_place = packed_size(net, layer) == 0
-    return Product(
-        h, h_row, 1, rows, 0,
-        W if in_place else packed, outputs, 1, IN_PLACE if in_place else LEAF * width,
-        out, outputs, bias, int(layer < net.count - 1), 0, 0,
-        inputs, outputs, width, lanes, net.itemsize,
-        leaves, 0, leaves, 0, 1, 1, net.counter, W, net.tile, 1,
+    return serial_product(
+        h, h_row, 1, rows, 0, W, outputs, packed if packed_size(net, layer) > 0 else 0,
+        out, outputs, bias, int(layer < net.count - 1), 0, 0, inputs, outputs, net.itemsize,
+        net.tile,
     )  # fmt: skip
 
 

@@ -32,6 +32,16 @@ def _call_on_threads(function, data, stage, num_threads):
 
 
 @jit
+def run_team(function, data, num_threads):
+    """Call function(address of data, 0, number) on each thread; serial if there is one."""
+    if num_threads == 1:
+        call(function, address(data), 0, 0)
+    else:
+        _call_on_threads(function, address(data), 0, num_threads)
+    keep_alive(data)
+
+
+@jit
 def run_stage(function, data, stage, num_threads, counter, tasks):
     """Call function(address of data, stage, thread) for each thread; serial if there is one.
 

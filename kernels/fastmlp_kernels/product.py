@@ -29,22 +29,14 @@ from fastmlp_kernels.blocking import (
     lanes_of,
     panel_width,
     pays_to_pack,
-    set_panels,
     split_leaves,
     split_rows,
     tile_shape,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, packed, share
-from fastmlp_kernels.memory import (
-    address,
-    aligned,
-    keep_alive,
-    load,
-    next_task,
-    store,
-    transpose_block,
-)
+from fastmlp_kernels.memory import address, aligned, keep_alive, load, next_task, store
 from fastmlp_kernels.microkernel import micro_kernel
+from fastmlp_kernels.packing import make_panels, pack_rows
 from fastmlp_kernels.parallel import call, run_stage
 
 # All that a thread has to know. Addresses (0: none), strides in elements, sizes.
@@ -66,52 +58,32 @@ CALL = (packed(integer, 1), integer)  # the last arguments of a kernel: `compile
 
 
 @jit
-def make_panels(rows, columns, lanes):
-    """The panels (set_panels) of a result that is computed so many rows at a time."""
-    panels = np.empty((count_panels(rows, columns, lanes), 5), np.int64)
-    set_panels(columns, lanes, panels)
-    return panels
+def serial_product(
+    a, a_row, a_step, rows, ones, b, b_row, packed, c, c_row, bias, relu, gate, gate_row, inner,
+    columns, itemsize, tile,
+):  # fmt: skip
+    """A product that is one task of one thread, over all its leaves; B at `b`, or at `packed`."""
+    lanes = lanes_of(itemsize)
+    width = panel_width(columns, lanes)
+    leaves = count_leaves(inner, int(bias != 0))
+    return Product(
+        a, a_row, a_step, rows, ones,
+        packed if packed else b, b_row, 1, LEAF * width if packed else IN_PLACE,
+        c, c_row, bias, relu, gate, gate_row,
+        inner, columns, width, lanes, itemsize,
+        leaves, 0, leaves, 0,
+        max(1, (rows + BLOCK_ROWS - 1) // BLOCK_ROWS), 1, 0, b, tile, 1,
+    )  # fmt: skip
 
 
 @jit
 def pack_leaf(zero, it, panels, leaf, target):
-    """Copy B's rows of one leaf to the address `target`, panel after panel, padded with zeros."""
+    """Copy B's rows of one leaf to the address `target`."""
     start = leaf * LEAF
-    steps = min(LEAF, it.inner - start)
-    for p in range(panels.shape[0]):
-        first, columns = panels[p, 0], panels[p, 1]
-        width = panels[p, 4]
-        source = it.unpacked + (start * it.b_row + first * it.b_column) * it.itemsize
-        place = target + first * LEAF * it.itemsize
-        squares = 0
-        if it.b_row == 1 and it.lanes > 1:
-            squares = transpose_squares(zero, it, source, steps, columns, place, width)
-        for k in range(steps):
-            done = squares if k < steps // it.lanes * it.lanes else 0
-            if it.b_column == 1:
-                for j in range(columns):
-                    store(load(zero, source, k * it.b_row + j), place, k * width + j)
-            else:
-                for j in range(done, columns):
-                    store(load(zero, source, k * it.b_row + j * it.b_column), place, k * width + j)
-            for j in range(columns, width):
-                store(zero, place, k * width + j)
-
-
-@jit
-def transpose_squares(zero, it, source, steps, columns, place, width):
-    """Pack what fits in squares of a vector's lanes; return how many columns that was."""
-    squares = columns // it.lanes * it.lanes
-    for j in range(0, squares, it.lanes):
-        for k in range(0, steps // it.lanes * it.lanes, it.lanes):
-            transpose_block(
-                zero,
-                source + (j * it.b_column + k) * it.itemsize,
-                it.b_column,
-                place + (k * width + j) * it.itemsize,
-                width,
-            )
-    return squares
+    pack_rows(
+        zero, it.unpacked + start * it.b_row * it.itemsize, it.b_row, it.b_column, 0,
+        min(LEAF, it.inner - start), panels, it.lanes, it.itemsize, target,
+    )  # fmt: skip
 
 
 @jit
@@ -209,7 +181,12 @@ def run_task(zero, it, panels, number, scratch, room):
         c, c_row = it.c, it.c_row
         if it.parts:
             c, c_row = it.parts + number * part_size(it) * it.itemsize, it.columns
-        run_leaves(zero, it, panels, 0, it.rows, first, stop, c, c_row, scratch, room)
+        for leaf in range(first, stop):
+            b_leaf = packed_leaf(it, leaf)
+            if it.b_leaf == PACK_BY_LEAF:
+                pack_leaf(zero, it, panels, leaf, room)
+                b_leaf = room
+            run_leaf(zero, it, panels, leaf, first, stop, b_leaf, c, c_row, scratch)
         return
     mine = share(panels.shape[0], number % it.groups, it.groups)
     first = number // it.groups * it.blocks_each * BLOCK_ROWS
@@ -238,19 +215,13 @@ def part_size(it):
 
 
 @jit
-def run_leaves(zero, it, panels, i0, i1, first, stop, c, c_row, scratch, room):
-    """The rows i0 .. i1 over the leaves first .. stop, one after the other."""
-    mine = slice(0, panels.shape[0])
-    for leaf in range(first, stop):
-        b_leaf = packed_leaf(it, leaf)
-        if it.b_leaf == PACK_BY_LEAF:
-            pack_leaf(zero, it, panels, leaf, room)
-            b_leaf = room
-        run = (first, stop, 1)
-        for block in range(i0, max(i1, i0 + 1), BLOCK_ROWS):
-            run_block(
-                zero, it, panels, mine, block, i0, i1, leaf, run, b_leaf, c, c_row, scratch, True
-            )  # fmt: skip
+def run_leaf(zero, it, panels, leaf, first, stop, b_leaf, c, c_row, scratch):
+    """All rows over one leaf of the task's leaves first .. stop, which come one after the other."""
+    mine, run = slice(0, panels.shape[0]), (first, stop, 1)
+    for block in range(0, max(it.rows, 1), BLOCK_ROWS):
+        run_block(
+            zero, it, panels, mine, block, 0, it.rows, leaf, run, b_leaf, c, c_row, scratch, True
+        )  # fmt: skip
 
 
 @jit

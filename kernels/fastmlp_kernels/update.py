@@ -12,11 +12,11 @@ are float64, rounded here to the dtype.
 """
 
 import numpy as np
-from numba import carray, prange
+from numba import prange
 from numba.core import types
-from numba.extending import intrinsic
 
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
+from fastmlp_kernels.memory import array_at
 
 MOST_ARRAYS = 4  # of one row: parameter, gradient, and the two states of Adam
 
@@ -51,19 +51,12 @@ def adam_array(p, g, mean, square, decay, scale):
         p[i] = p[i] - (s * m) / (np.sqrt(v) / c + epsilon)
 
 
-@intrinsic
-def _pointer(typing_context, address, like):
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(like.dtype)(types.int64, like), codegen
-
-
 @jit
 def _part_of(table, row, column, like, part, parts):
     """Part number `part` of the array in `column` of the row."""
     size = table[row, 0] // like.itemsize
-    return carray(_pointer(table[row, column], like), (size,))[share(size, part, parts)]
+    array = array_at(like.dtype.type(0), table[row, column], size)
+    return array[share(size, part, parts)]
 
 
 @jit

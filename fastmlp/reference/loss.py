@@ -1,0 +1,24 @@
+"""The loss in plain NumPy."""
+
+from typing import Any
+
+import numpy as np
+
+from ..checks import Array
+from ..labels import fitting_labels
+from .matmul import matmul
+from .row_sum import row_sum
+
+
+def compute_loss(log_prob: Array, labels: Array) -> Any:
+    """Return the mean over samples of rowsum((-log_prob) * labels), labels (N, classes)."""
+    log_prob, labels = fitting_labels(log_prob, labels)
+    with np.errstate(all="ignore"):
+        return mean(row_sum(-log_prob * labels)[:, 0])
+
+
+def mean(values: Array) -> Any:
+    """Return the mean over samples, values (N,): a product with ones, then one division."""
+    with np.errstate(all="ignore"):
+        total = matmul(np.ones((1, len(values)), values.dtype), values.reshape(-1, 1))
+        return total[0, 0] / values.dtype.type(len(values))
