@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 import fastmlp
 
 HERE = Path(__file__).parent
-MANY = 20_000  # calls, of several operations each
+MANY = 10_000  # calls, of several operations each
 # Around vectors, tiles, packed tails, blocks of rows and leaves; with B packed and in place.
 SHAPES = [
     (1, 17, 1), (1, 257, 101), (1, 3, 9), (7, 1, 17), (7, 17, 52), (7, 257, 65), (2, 3, 2),
@@ -60,7 +60,11 @@ def run_all(place, M, K, N, dtype):
     model.forward(x)
     model.backward(place(np.ones((M, 3), dtype)))
     model.predict(x)
+    model.predict_proba(x)
     fastmlp.train_one_step(model, x, array(M, 3))
+    classes = place(np.arange(M) % 3)
+    for optimizer in ("sgd", "momentum", "adam"):
+        model.fit(x, classes, epochs=1, batch_size=60, optimizer=optimizer, rng=1)
 
 
 class Fenced:
@@ -133,8 +137,11 @@ def run_many_times():
         model.predict(x)
         fastmlp.compute_accuracy(model.log_prob, np.array([0, 2]))
 
-    for calls in (elementwise, products, updates, refusals, models):
-        for _ in range(2000):
+    def fits():
+        model.fit(x, np.array([0, 2]), epochs=1, rng=1)
+
+    for calls in (elementwise, products, updates, refusals, models, fits):
+        for _ in range(1000):
             calls()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for _ in range(MANY):
@@ -166,6 +173,6 @@ def test_the_test_above_can_fail():
 def test_no_call_keeps_memory():
     run = _run(run_many_times)
     grown = dict(line.split() for line in run.stdout.splitlines())
-    assert len(grown) == 5, run.stderr
+    assert len(grown) == 6, run.stderr
     # The smallest array takes 100 bytes and more.
     assert {name: size for name, size in grown.items() if float(size) > 50} == {}

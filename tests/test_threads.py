@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from helpers import assert_same_bits, floats, with_threads
 
 import fastmlp
-from fastmlp import threads
+from fastmlp import reference, threads
 from fastmlp.reference.matmul import matmul
 
 # A process of its own, which a mistake would end; it prints the parts that went wrong.
@@ -71,10 +72,20 @@ threading.Thread(target=lambda: [product() for _ in range(10**6)], daemon=True).
 
 
 def product(*_):
-    """Whether a product, which is shared among threads, is right."""
+    """Whether a product and an epoch of training, both shared among threads, are right."""
     x, W = np.ones((64, 300), np.float32), np.ones((300, 64), np.float32)
     threads.SMALLEST_PARALLEL_WORK = 0
-    return bool((fastmlp.Matmul().forward(x, W) == 300).all())
+    right = (fastmlp.Matmul().forward(x, W) == 300).all()
+    return bool(right) and loss(fastmlp, x) == loss_of_the_reference()
+
+
+def loss(module, x):
+    return module.MLP([300, 8, 2], rng=0).fit(x, np.arange(64) % 2, epochs=1, rng=0).loss
+
+
+@cache
+def loss_of_the_reference():
+    return loss(reference, np.ones((64, 300), np.float32))
 
 
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
