@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 from helpers import DTYPES, assert_same_bits, floats
@@ -136,3 +138,20 @@ def test_the_notebooks_training_prints_its_lines(capsys):
     assert float(words[1][4]) < float(words[0][4])
     assert lines[0] == f"epoch 0 : loss {words[0][4]} ; accuracy {words[0][7]}"
     assert lines[2] == f"test loss {words[2][2]} ; accuracy {words[2][5]}"
+
+
+@pytest.mark.parametrize("module", [fastmlp, reference])
+def test_an_interrupted_fit_leaves_the_model_of_the_last_epoch(module):
+    x, y = floats(10, (9, 5), np.float32), np.arange(9) % 3
+    model, twin = (module.MLP([5, 3], rng=1) for _ in range(2))
+    finished = []
+
+    def interrupt(history):
+        finished.append(model.flat_parameters.copy())
+        if len(finished) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="the model is as epoch 2 of 5 left it"):
+        model.fit(x, y, epochs=5, rng=2, callback=interrupt)
+    twin.fit(x, y, epochs=2, rng=2)
+    assert_same_bits(model.flat_parameters, twin.flat_parameters)
