@@ -17,6 +17,7 @@ COMMANDS = {
 # Stands for Numba, whose import takes longest, and is interrupted there as Ctrl-C does.
 INTERRUPTED_NUMBA = """
 import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 os.kill(os.getpid(), signal.SIGINT)
 time.sleep(60)
 """
