@@ -11,10 +11,10 @@ INSTALLED := $(VENV)/.installed
 # Warnings of a user's own environment have no part in the tests.
 unexport PYTHONPATH PYTHONWARNINGS
 
-.PHONY: help train test lint prove bench clean
+.PHONY: help train test lint prove bench clean dist-check test-oldest
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 train: $(INSTALLED) ## train MNIST and print the accuracy for the test images
 	@$(VENV)/bin/fastmlp train
@@ -31,6 +31,12 @@ prove: $(INSTALLED) ## prove float32 exp and log right for all 2^32 inputs, in s
 
 bench: $(INSTALLED) ## run the benchmarks
 	@$(RUN) -m pytest bench --override-ini python_files='bench_*.py' --benchmark-only
+
+dist-check: ## install wheel and sdist into clean environments and test them there
+	@.ci/dist-check $(PYTHON)
+
+test-oldest: ## run the tests with the oldest Python, NumPy and Numba allowed
+	@.ci/test-oldest python$(MINIMUM)
 
 clean: ## remove the environment
 	rm -rf $(VENV)

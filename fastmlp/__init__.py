@@ -3,6 +3,9 @@
 Every name has a twin in plain NumPy in `fastmlp.reference`, with the same bits.
 """
 
+from . import startup as startup  # first: it shows what the imports below raise
+
+# isort: split
 from . import reference as reference
 from .arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
 from .fit import History

@@ -74,13 +74,23 @@ def _would_flush(array: Array, dtype: np.dtype[Any]) -> bool:
 
 
 def plain_array(name: str, value: object) -> Array:
-    """Return `value` as an array; TypeError for a masked one, whose mask would be lost."""
+    """Return `value` as an array.
+
+    TypeError for a masked one, whose mask would be lost; ValueError for rows of several lengths.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected an array without a mask, got a masked array; fill it with "
             f"{name}.filled(0) or take {name}.data"
         )
-    return np.asarray(value)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        if not isinstance(value, list | tuple):
+            raise  # by its own __array__, in its own words
+        raise shape_error(
+            name, "rows of one length", "a ragged list", "pad or cut them to one length"
+        ) from error
 
 
 def _of_one_dtype(values: tuple[object, ...]) -> TypeGuard[tuple[Array, ...]]:
@@ -138,7 +148,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
     It must be a writable array of exactly this shape and dtype that shares no memory with the
     inputs and visits no element twice.
     """
-    if not isinstance(out, np.ndarray):
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}; pass np.empty")
     if out.dtype != dtype or not out.dtype.isnative:
         raise dtype_error("out", str(dtype), out.dtype, f"allocate it with dtype=np.{dtype}")
@@ -146,10 +156,10 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
         raise shape_error("out", f"shape {shape}", f"shape {out.shape}", f"use np.empty({shape})")
     if not out.flags.writeable:
         raise ValueError("out: expected a writable array, got a read-only one; pass out.copy()")
-    if out.size and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+    if overlaps_itself(out):
         raise ValueError(
-            "out: expected one place in memory for each element, got a broadcast array (stride 0); "
-            "pass out.copy()"
+            "out: expected one place in memory for each element, got elements that overlap (shape "
+            f"{out.shape}, strides {out.strides}); pass np.empty({shape})"
         )
     for name, array in inputs.items():
         if np.may_share_memory(out, array) and np.shares_memory(out, array):
@@ -158,6 +168,22 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
                 f"out=np.empty({shape}, np.{dtype})"
             )
     return out
+
+
+def overlaps_itself(array: Array) -> bool:
+    """Tell whether elements of `array` share memory, as broadcasting and `as_strided` make them.
+
+    Also where axes interleave without touching, which slices and transpositions never do.
+    """
+    if array.flags.forc:  # contiguous: the usual case, at little cost
+        return False
+    end = array.itemsize
+    axes = zip(array.strides, array.shape, strict=True)
+    for stride, count in sorted((abs(stride), count) for stride, count in axes if count > 1):
+        if stride < end:
+            return True
+        end += stride * (count - 1)
+    return False
 
 
 def remembered(mem: dict[str, Any], key: str, operation: str) -> Any:

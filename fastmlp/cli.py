@@ -12,8 +12,8 @@ import fastmlp
 
 from .arithmetic_mode import get_arithmetic
 from .commands import UserError, as_user_error
+from .startup import USER_ERROR
 
-USER_ERROR = 2  # the exit code of argparse, too
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .checks import Array, shape_error
+from .checks import Array, plain_array, shape_error
 from .log import Log
 from .log_softmax import LogSoftmax
 from .matmul import Matmul
@@ -276,7 +276,7 @@ def _relative_error(actual: Array, expected: Array) -> float:
 
 
 def _float64(name: str, value: object) -> Array:
-    array = np.asarray(value)
+    array = plain_array(name, value)
     if array.dtype.kind not in "fiu":
         raise TypeError(
             f"{name}: expected an array of real numbers, got {array.dtype}; convert it with "

@@ -5,23 +5,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .checks import (
-    Array,
-    dtype_error,
-    like,
-    plain_array,
-    real_arrays,
-    rows_of_classes,
-    shape_error,
-)
+from .checks import Array, dtype_error, like, plain_array, real_arrays, rows_of_classes, shape_error
 
 
 def one_hot(labels: ArrayLike, classes: int = 10, dtype: DTypeLike = np.float64) -> Array:
     """Return rows (N, classes) of `dtype`, 1 in the column that the label names, 0 elsewhere.
 
-    labels: N integers from 0 to classes - 1, else ValueError; TypeError for other dtypes.
+    labels: N integers from 0 to classes - 1, else ValueError; TypeError for other dtypes of labels,
+    and for a `dtype` that holds no numbers.
     """
-    integers = _integers(np.asarray(labels), classes)
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "fiub":
+        raise dtype_error("dtype", "a dtype of real numbers", dtype, "pass dtype=np.float32")
+    integers = _integers(plain_array("labels", labels), classes)
     rows = np.zeros((len(integers), classes), dtype)
     rows[np.arange(len(integers)), integers] = 1
     return rows
@@ -48,7 +44,7 @@ def class_labels(name: str, labels: ArrayLike, classes: int, samples: int) -> Ar
 
 def accuracy_of(log_prob: Array, labels: Array) -> Any:
     """Return the share of rows of log_prob whose largest element is their label's, a float64."""
-    log_prob, labels = np.asarray(log_prob), np.asarray(labels)
+    log_prob, labels = plain_array("log_prob", log_prob), plain_array("labels", labels)
     if labels.ndim == 1 and labels.dtype.kind in "iu":
         (log_prob,) = real_arrays(log_prob=log_prob)
         rows_of_classes("log_prob", log_prob)
@@ -90,6 +86,9 @@ def _integers(labels: Array, classes: int, name: str = "labels") -> Array:
         raise TypeError(
             f"classes: expected an integer, got {type(classes).__name__}; pass int(classes)"
         )
+    classes = classes.__index__()
+    if classes < 1:
+        raise shape_error("classes", "1 or more", classes, "pass the number of classes")
     if labels.dtype.kind not in "iu":
         raise dtype_error(name, "integers", labels.dtype, f"convert with {name}.astype(np.int64)")
     if labels.ndim != 1:
@@ -98,11 +97,11 @@ def _integers(labels: Array, classes: int, name: str = "labels") -> Array:
         )
     outside = np.flatnonzero((labels < 0) | (labels >= classes))
     if outside.size:
-        first = outside[0]
+        first, most = outside[0], int(labels.max())
         raise shape_error(
             f"{name}[{first}]",
             f"0 to {classes - 1}",
             labels[first],
-            f"correct it, or take {int(labels.max()) + 1} classes or more",
+            f"correct it, or take {most + 1} classes or more" if most >= classes else "correct it",
         )
     return labels

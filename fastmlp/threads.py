@@ -12,6 +12,7 @@ from .checks import shape_error
 SMALLEST_PARALLEL_WORK = 1 << 18
 
 _num_threads: int = numba.config.NUMBA_NUM_THREADS
+_outlived_by_fork = False  # in a child whose parent had OpenMP's threads
 
 
 def set_num_threads(num_threads: int) -> None:
@@ -19,7 +20,8 @@ def set_num_threads(num_threads: int) -> None:
 
     The bits of a result do not depend on it. Raises TypeError for a non-integer and ValueError
     outside 1 .. NUMBA_NUM_THREADS (the number of cores unless that environment variable says more).
-    A forked child starts with 1, as OpenMP ends a child that starts threads after its parent did.
+    A forked child starts with 1, and stays serial whatever is set if its parent had threads of
+    OpenMP: that ends a child that starts threads after its parent did.
     """
     global _num_threads
     if isinstance(num_threads, bool) or not hasattr(num_threads, "__index__"):
@@ -48,23 +50,34 @@ def threads_for(work: int) -> int:
 
 
 def _may_start_threads() -> bool:
-    """Tell whether a parallel call is safe here.
+    """Tell whether a parallel call is safe here: Numba ends the process where it isn't.
 
-    Numba's workqueue layer, which it takes where neither OpenMP nor TBB is found, aborts the
-    process on concurrent calls: there only the main thread uses more than one.
+    Its workqueue layer, which it takes where neither OpenMP nor TBB is found, bears no two calls at
+    once, a user's own parallel functions included: there only the main thread uses more than one,
+    and only while it is alone. Daemon threads don't count, as Jupyter and tqdm always have some.
     """
-    if threading.current_thread() is threading.main_thread():
-        return True
-    try:
-        return bool(numba.threading_layer() != "workqueue")
-    except ValueError:  # no call was parallel yet, so the layer isn't known
+    if _outlived_by_fork:
         return False
+    try:
+        layer = numba.threading_layer()
+    except ValueError:  # no call was parallel yet, so the layer isn't known
+        layer = "workqueue"
+    if layer != "workqueue":
+        return True
+    main = threading.main_thread()
+    return threading.current_thread() is main and all(
+        thread is main or thread.daemon for thread in threading.enumerate()
+    )
 
 
 def _after_fork() -> None:
     """In a forked child stay serial: OpenMP's threads neither outlive a fork nor start again."""
-    global _num_threads
+    global _num_threads, _outlived_by_fork
     _num_threads = 1
+    try:
+        _outlived_by_fork = numba.threading_layer() == "omp"
+    except ValueError:
+        _outlived_by_fork = False
 
 
 if hasattr(os, "register_at_fork"):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .checks import FLOATS, Array, dtype_error, shape_error
+from .checks import FLOATS, Array, dtype_error, overlaps_itself, plain_array, shape_error
 
 GRADS = 1  # the place of grads in the lists params, grads, states: the one that is only read
 
@@ -114,7 +114,7 @@ def _array_list(name: str, arrays: object) -> list[Array]:
                 f"{name}[{i}]: expected a NumPy array, got {type(array).__name__}; "
                 "pass np.asarray(...)"
             )
-    return [np.asarray(array) for array in arrays]
+    return [plain_array(f"{name}[{i}]", array) for i, array in enumerate(arrays)]
 
 
 def _refuse_misfits(name: str, params: list[Array], arrays: list[Array]) -> None:
@@ -149,9 +149,8 @@ def _refuse_misfits(name: str, params: list[Array], arrays: list[Array]) -> None
 def _refuse_unwritable(what: str, array: Array) -> None:
     if not array.flags.writeable:
         raise ValueError(f"{what}: expected a writable array, got a read-only one; pass a copy")
-    steps = zip(array.strides, array.shape, strict=True)
-    if array.size and any(step == 0 and n > 1 for step, n in steps):
+    if overlaps_itself(array):
         raise ValueError(
-            f"{what}: expected one place in memory for each element, got a broadcast array "
-            "(stride 0); pass a copy"
+            f"{what}: expected one place in memory for each element, got elements that overlap "
+            f"(shape {array.shape}, strides {array.strides}); pass a copy"
         )

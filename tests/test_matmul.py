@@ -191,7 +191,6 @@ def test_a_bad_out_is_refused_before_anything_is_written():
         (np.zeros((4, 4), np.float32), TypeError, "out: expected float64, got float32"),
         (read_only, ValueError, "out: expected a writable array"),
         (x, ValueError, "out: expected memory of its own, got an array that overlaps x"),
-        (np.lib.stride_tricks.as_strided(np.zeros(4), (4, 4), (0, 8)), ValueError, "stride 0"),
         ([[0.0] * 4] * 4, TypeError, "out: expected a NumPy array, got list"),
     ]:
         with pytest.raises(kind, match=message):

@@ -4,60 +4,103 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import assert_same_bits, floats, with_threads
 
 import fastmlp
+from fastmlp import reference, threads
 from fastmlp.reference.matmul import matmul
 
-ROOT = Path(__file__).parents[1]
+# A process of its own, which a mistake would end; it prints the parts that went wrong.
+START = """
+import multiprocessing, os, threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import numba, numpy as np, fastmlp
+from test_threads import product
 
-IN_A_FORKED_CHILD = """
-import os, numpy as np, fastmlp
-x, W = np.ones((64, 300), np.float32), np.ones((300, 64), np.float32)
-fastmlp.threads.SMALLEST_PARALLEL_WORK = 0
-fastmlp.Matmul().forward(x, W)
-child = os.fork()
-if child == 0:
-    right = (fastmlp.Matmul().forward(x, W) == 300).all() and fastmlp.get_num_threads() == 1
-    os._exit(0 if right else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+def in_a_child(*settings):
+    child = os.fork()
+    if child == 0:
+        for setting in settings:
+            fastmlp.set_num_threads(setting)
+        os._exit(0 if product() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
+FORKED_FIRST = """
+print([in_a_child(), in_a_child(2), product(), in_a_child(), in_a_child(2)].count(False))
+"""
+ALL_ELSE = """
+@numba.njit(parallel=True, nogil=True)
+def users_own(count):
+    total = 0
+    for i in numba.prange(count):
+        total += i % 3
+    return total
 
-IN_MANY_PYTHON_THREADS = """
-import numpy as np, fastmlp
-from concurrent.futures import ThreadPoolExecutor
-x, W = np.ones((64, 300), np.float32), np.ones((300, 64), np.float32)
-fastmlp.threads.SMALLEST_PARALLEL_WORK = 0
-call = lambda _: (fastmlp.Matmul().forward(x, W) == 300).all()
-right = call(0)
+def users_own_is_right(*_):
+    return users_own(999) == 999
+
+def at_once(many, in_threads, here):
+    with ThreadPoolExecutor(many) as pool:
+        others = [pool.submit(in_threads) for _ in range(500)]
+        right = all(here() for _ in range(500))
+        return right and all(other.result() for other in others)
+
+def in_processes(method):
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
+        return all(pool.map(product, range(20))) and product()
+
 with ThreadPoolExecutor(6) as pool:
-    print(right and all(pool.map(call, range(300))))
+    right = {"first calls of many threads": all(pool.map(product, range(60)))}
+right["the main thread among others"] = at_once(3, product, product)
+users_own(9)
+right["beside a user's parallel function"] = at_once(1, users_own_is_right, product)
+right["the other way round"] = at_once(1, product, users_own_is_right)
+right["in forked children"] = in_a_child() and in_a_child(2)
+with ThreadPoolExecutor(3) as pool:
+    right["in children of threads"] = all(pool.map(lambda _: in_a_child(), range(6)))
+right["in a pool of forked processes"] = in_processes("fork")
+right["in a pool of spawned processes"] = in_processes("spawn")
+print([name for name, is_right in right.items() if not is_right])
+# Python ends the process while a call is under way.
+threading.Thread(target=lambda: [product() for _ in range(10**6)], daemon=True).start()
 """
 
 
-def _run(script, **environment):
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONPATH": paths} | environment,
-        capture_output=True,
-        text=True,
-    )
-    return run.returncode, run.stdout.strip(), run.stderr
+def product(*_):
+    """Whether a product and an epoch of training, both shared among threads, are right."""
+    x, W = np.ones((64, 300), np.float32), np.ones((300, 64), np.float32)
+    threads.SMALLEST_PARALLEL_WORK = 0
+    right = (fastmlp.Matmul().forward(x, W) == 300).all()
+    return bool(right) and loss(fastmlp, x) == loss_of_the_reference()
+
+
+def loss(module, x):
+    return module.MLP([300, 8, 2], rng=0).fit(x, np.arange(64) % 2, epochs=1, rng=0).loss
+
+
+@cache
+def loss_of_the_reference():
+    return loss(reference, np.ones((64, 300), np.float32))
 
 
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
-def test_many_python_threads_at_once(layer):
-    code, printed, errors = _run(IN_MANY_PYTHON_THREADS, NUMBA_THREADING_LAYER=layer)
-    assert (code, printed) == (0, "True"), errors
-
-
-def test_a_forked_child_stays_serial_and_right():
-    code, printed, errors = _run(IN_A_FORKED_CHILD)
-    assert (code, printed) == (0, "0"), errors
+@pytest.mark.parametrize(
+    ("script", "printed"), [(FORKED_FIRST, "0"), (ALL_ELSE, "[]")], ids=["fork first", "all else"]
+)
+def test_right_and_never_an_abort(script, printed, layer):
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    run = subprocess.run(
+        [sys.executable, "-c", START + script],
+        env=os.environ | {"PYTHONPATH": paths, "NUMBA_THREADING_LAYER": layer},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, printed), run.stderr
 
 
 def test_calls_at_once_have_the_bits_they_have_alone():

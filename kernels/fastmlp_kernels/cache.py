@@ -6,8 +6,10 @@ FASTMLP_VECTOR_BITS: here a hash of all of them names the folder, so stale code 
 
 import hashlib
 import os
+import pickle
 import sys
 import warnings
+import zlib
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,15 +25,20 @@ from fastmlp_kernels.cpu import vector_bits
 @cache
 def cache_folder() -> Path:
     """The folder: under NUMBA_CACHE_DIR if set, else the user's own cache folder."""
-    if numba.config.CACHE_DIR:
-        root = Path(numba.config.CACHE_DIR)
-    elif sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else _users_folder()
     return root / "fastmlp" / f"{_sources_digest()}-{vector_bits()}"
+
+
+def _users_folder() -> Path:
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without a home, as in some containers: no folder, one warning
+        home = Path(os.devnull)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
 
 
 def _sources_digest() -> str:
@@ -63,16 +70,38 @@ class _Implementation(caching.CompileResultCacheImpl):
     _locator_classes = [_Locator]  # noqa: RUF012
 
 
+class _CheckedFile(caching.IndexDataCacheFile):
+    """Numba's files of one function, with a checksum: damaged machine code may well be loaded."""
+
+    def _save_data(self, name: str, data: Any) -> None:
+        code = self._dump(data)
+        super()._save_data(name, (zlib.crc32(code), code))
+
+    def _load_data(self, name: str) -> Any:
+        checksum, code = super()._load_data(name)
+        if zlib.crc32(code) != checksum:
+            raise ValueError(f"{name}: wrong checksum")
+        return pickle.loads(code)
+
+
 class KernelCache(caching.FunctionCache):
     """Numba's cache of one function, in the folder above; without a usable file it compiles."""
 
     _impl_class = _Implementation
 
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file = _CheckedFile(
+            self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp()
+        )
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
+        except OSError:  # nothing there to read; saving says if that is so for good
+            return None
         except Exception as error:  # a damaged file raises anything: pickle, zlib, LLVM errors
-            _warn_once(f"could not be read ({error!r})")
+            _warn_once(f"could not be read ({error!r}): what is damaged is compiled again")
             with suppress(Exception):
                 self.flush()  # forget the damaged index, so that the next process finds a new one
             return None
@@ -81,14 +110,22 @@ class KernelCache(caching.FunctionCache):
         try:
             super().save_overload(sig, data)
         except Exception as error:
-            _warn_once(f"can't be written ({error!r})")
+            _warn_once(
+                f"can't be written ({error!r}): they stay in memory; set NUMBA_CACHE_DIR to a "
+                "writable folder with room to keep them"
+            )
 
 
-@cache
+_warned = False
+
+
 def _warn_once(problem: str) -> None:
+    global _warned
+    if _warned:
+        return
+    _warned = True
     warnings.warn(
-        f"the folder of compiled kernels, {cache_folder()}, {problem}: they stay in memory; "
-        "set NUMBA_CACHE_DIR to a writable folder to keep them",
+        f"the folder of compiled kernels, {cache_folder()}, {problem}",
         RuntimeWarning,
         stacklevel=4,
     )

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numba
@@ -146,11 +147,10 @@ def _announce() -> None:
     if _Compiling.announced:
         return
     _Compiling.announced = True
-    print(
-        f"fastmlp: compiling kernels for this CPU, once: they are kept in {cache_folder()}",
-        file=sys.stderr,
-        flush=True,
-    )
-    atexit.register(
-        lambda: print(f"fastmlp: compiling took {_Compiling.seconds:.1f} s", file=sys.stderr)
-    )
+    _tell(f"compiling kernels for this CPU, once: they are kept in {cache_folder()}")
+    atexit.register(lambda: _tell(f"compiling took {_Compiling.seconds:.1f} s"))
+
+
+def _tell(message: str) -> None:
+    with suppress(OSError, ValueError):  # no stderr to write to is no reason to stop
+        print(f"fastmlp: {message}", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from fastmlp_kernels.product import CALL, product
 @kernel(lambda real: (view(real, 2), view(real, 2), writable(real, 2), *CALL))
 def forward(x, W, y, code, num_threads):
     """y = x @ W: x (M, K), W (K, N), y (M, N) with contiguous rows."""
-    none = np.empty((0, 0), y.dtype)
+    none = np.empty((0, 1), y.dtype)
     product(x, W, none[:, 0], none, y, False, False, code, num_threads)
 
 
@@ -20,6 +20,6 @@ def forward(x, W, y, code, num_threads):
 )  # fmt: skip
 def backward(x, W, grad_y, grad_x, grad_W, code, num_threads):
     """grad_x = grad_y @ W^T, grad_W = x^T @ grad_y: the shapes of x and W."""
-    none = np.empty((0, 0), grad_x.dtype)
+    none = np.empty((0, 1), grad_x.dtype)
     product(grad_y, W.T, none[:, 0], none, grad_x, False, False, code, num_threads)
     product(x.T, grad_y, none[:, 0], none, grad_W, False, False, code, num_threads)

@@ -44,7 +44,7 @@ def backward(x, W, y, grad_y, masked, grad_x, grad_W, code, num_threads):
         for thread in prange(num_threads):
             mine = share(flat.size, thread, num_threads)
             relu_backward(flat_y[mine], flat_grad_y[mine], flat[mine])
-    none = np.empty((0, 0), y.dtype)
+    none = np.empty((0, 1), y.dtype)
     product(masked, W.T, none[:, 0], none, grad_x, False, False, code, num_threads)
     with_bias = grad_W.shape[0] > x.shape[1]
     product(x.T, masked, none[:, 0], none, grad_W, False, with_bias, code, num_threads)

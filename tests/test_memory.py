@@ -1,0 +1,178 @@
+"""Memory: nothing is read or written outside of arrays, and no call keeps any."""
+
+import ctypes
+import mmap
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from helpers import DTYPES, floats, with_threads
+from numpy.lib.stride_tricks import as_strided
+
+import fastmlp
+
+HERE = Path(__file__).parent
+MANY = 10_000  # calls, of several operations each
+# Around vectors, tiles, packed tails, blocks of rows and leaves; with B packed and in place.
+SHAPES = [
+    (1, 17, 1), (1, 257, 101), (1, 3, 9), (7, 1, 17), (7, 17, 52), (7, 257, 65), (2, 3, 2),
+    (13, 300, 33), (200, 17, 3), (200, 257, 9), (193, 20, 101), (48, 30, 100), (65, 256, 16),
+    (40, 2000, 9), (3, 4700, 5),
+]  # fmt: skip
+
+
+def run_all(place, M, K, N, dtype):
+    """Every operation, with each array of its arguments where `place` puts it."""
+    seeds = iter(range(100))
+
+    def array(*shape):
+        return place(floats(next(seeds), shape, dtype))
+
+    x, W, b, grad_y, y = array(M, K), array(K, N), array(N), array(M, N), array(M, N)
+    for operation in (fastmlp.Matmul(), fastmlp.MatmulRelu()):
+        operation.forward(x, W, out=y)
+        operation.backward(grad_y)
+        operation.forward(array(K, M).T, array(N, K).T, out=y)
+        operation.backward(array(N, M).T)
+    operation.forward(x, W, b, out=y)
+    operation.backward(grad_y)
+    for name in ("Relu", "Log", "Softmax", "LogSoftmax"):
+        operation = getattr(fastmlp, name)()
+        operation.forward(y)
+        operation.backward(grad_y)
+    fastmlp.compute_loss(y, grad_y)
+    fastmlp.compute_accuracy(y, grad_y)
+    lists = [[array(K, N), array(N)] for _ in range(4)]
+    fastmlp.sgd(*lists[:2], 0.1)
+    fastmlp.momentum(*lists[:3], 0.1, 0.9)
+    fastmlp.adam(*lists, 1, 0.1)
+    model = fastmlp.MLP([K, N, 3], dtype=dtype, rng=0)
+    state = model.__getstate__()
+    for buffer in ("flat_parameters", "flat_gradients"):
+        state[buffer] = place(state[buffer])
+    model.__setstate__(state)
+    model.forward(x)
+    model.backward(place(np.ones((M, 3), dtype)))
+    model.predict(x)
+    model.predict_proba(x)
+    fastmlp.train_one_step(model, x, array(M, 3))
+    classes = place(np.arange(M) % 3)
+    for optimizer in ("sgd", "momentum", "adam"):
+        model.fit(x, classes, epochs=1, batch_size=60, optimizer=optimizer, rng=1)
+
+
+class Fenced:
+    """Puts copies of arrays against pages that may be neither read nor written."""
+
+    def __init__(self, at_the_end):
+        self.at_the_end = at_the_end
+        protect = ctypes.CDLL(None, use_errno=True).mprotect
+        self.protect = lambda start: protect(ctypes.c_void_p(start), mmap.PAGESIZE, 0)
+
+    def __call__(self, array):
+        page = mmap.PAGESIZE
+        inside = -(-max(array.nbytes, 1) // page) * page
+        memory = mmap.mmap(-1, inside + 2 * page)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for fence in (start, start + page + inside):
+            assert self.protect(fence) == 0, os.strerror(ctypes.get_errno())
+        first = page + (inside - array.nbytes if self.at_the_end else 0)
+        copy = np.frombuffer(memory, array.dtype, array.size, first).reshape(array.shape)
+        copy[...] = array
+        return copy
+
+
+def run_fenced():
+    empty = np.empty
+    for num_threads, dtype, at_the_end in product((1, 2), DTYPES, (False, True)):
+        place = Fenced(at_the_end)
+        with with_threads(num_threads):
+            for shape in SHAPES:
+                run_all(np.copy, *shape, dtype)  # compiles, before results are fenced, too
+                np.empty = lambda shape, dtype=float, place=place: place(np.zeros(shape, dtype))
+                run_all(place, *shape, dtype)
+                np.empty = empty
+    print("all inside")
+
+
+def run_behind_the_end():
+    x = as_strided(Fenced(True)(np.ones(5, np.float32)), (1, 6), (24, 4))
+    fastmlp.Matmul().forward(x, np.ones((6, 2), np.float32))
+
+
+def run_many_times():
+    """Print by how many bytes a call of each operation lets the process grow."""
+    x, W, b, grad_y = (floats(1, shape, "f4") for shape in ((2, 20), (20, 9), (9,), (2, 9)))
+    model, label = fastmlp.MLP([20, 9, 3], rng=0), np.ones((2, 3), np.float32)
+    lists = [[W.copy()] for _ in range(4)]
+    operations = [fastmlp.Relu(), fastmlp.Log(), fastmlp.Softmax(), fastmlp.LogSoftmax()]
+    affine = fastmlp.MatmulRelu()
+
+    def elementwise():
+        for operation in operations:
+            operation.forward(x)
+            operation.backward(x)
+
+    def products():
+        affine.forward(x, W, b)
+        affine.backward(grad_y)
+
+    def updates():
+        fastmlp.sgd(*lists[:2], 0.1)
+        fastmlp.momentum(*lists[:3], 0.1, 0.9)
+        fastmlp.adam(*lists, 1, 0.1)
+
+    def refusals():
+        with suppress(ValueError):
+            affine.forward(x, grad_y)
+
+    def models():
+        fastmlp.train_one_step(model, x, label)
+        model.predict(x)
+        fastmlp.compute_accuracy(model.log_prob, np.array([0, 2]))
+
+    def fits():
+        model.fit(x, np.array([0, 2]), epochs=1, rng=1)
+
+    for calls in (elementwise, products, updates, refusals, models, fits):
+        for _ in range(1000):
+            calls()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(MANY):
+            calls()
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        kibibytes = (after - before) / (1024 if sys.platform == "darwin" else 1)
+        print(calls.__name__, round(1024 * kibibytes / MANY, 1))
+
+
+def _run(function):
+    """The run of one of the functions above in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", f"import test_memory; test_memory.{function.__name__}()"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_nothing_is_read_or_written_outside_of_arrays():
+    run = _run(run_fenced)
+    assert (run.returncode, run.stdout) == (0, "all inside\n"), run.stderr
+
+
+def test_the_test_above_can_fail():
+    assert _run(run_behind_the_end).returncode == -signal.SIGSEGV
+
+
+def test_no_call_keeps_memory():
+    run = _run(run_many_times)
+    grown = dict(line.split() for line in run.stdout.splitlines())
+    assert len(grown) == 6, run.stderr
+    # The smallest array takes 100 bytes and more.
+    assert {name: size for name, size in grown.items() if float(size) > 50} == {}

@@ -1,0 +1,87 @@
+"""The command line before it has begun: what its imports raise is one line, and only there."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from fastmlp_kernels.cpu import WIDTHS, vector_bits
+
+from fastmlp import startup
+
+COMMANDS = {
+    "module": ["-m", "fastmlp", "info"],
+    "script": ["-c", "import sys; sys.argv = ['/bin/fastmlp', 'info']; from fastmlp.cli import *"],
+}
+# Stands for Numba, whose import takes longest, and is interrupted there as Ctrl-C does.
+INTERRUPTED_NUMBA = """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(60)
+"""
+
+
+def run(arguments, *folders, **settings):
+    paths = os.pathsep.join([*map(str, folders), *sys.path])
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": paths} | settings,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_an_interrupted_import_is_one_line(arguments, tmp_path):
+    (tmp_path / "numba.py").write_text(INTERRUPTED_NUMBA)
+    process = run(arguments, tmp_path)
+    assert process.returncode == -signal.SIGINT
+    assert process.stderr == "\nfastmlp: interrupted\n"
+
+
+def test_a_users_own_program_keeps_its_traceback(tmp_path):
+    (tmp_path / "numba.py").write_text(INTERRUPTED_NUMBA)
+    process = run(["-c", "import fastmlp"], tmp_path)
+    assert "Traceback" in process.stderr
+    assert process.stderr.endswith("KeyboardInterrupt\n")
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_a_wrong_vector_width_is_one_line(arguments):
+    process = run(arguments, FASTMLP_VECTOR_BITS="64")
+    assert process.returncode == 2
+    widths = ", ".join(str(width) for width in WIDTHS if width <= vector_bits())
+    assert process.stderr.startswith("fastmlp: error: FASTMLP_VECTOR_BITS must be one of ")
+    assert f"{widths} on this CPU, got '64': unset it" in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
+def test_a_wrong_arithmetic_is_one_line():
+    process = run(COMMANDS["module"], FASTMLP_ARITHMETIC="exact")
+    assert process.returncode == 2
+    assert process.stderr.startswith("fastmlp info: error: FASTMLP_ARITHMETIC: expected 'portable'")
+    assert process.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("program", "started_as", "expected"),
+    [
+        ("/usr/bin/fastmlp", ["python", "/usr/bin/fastmlp"], True),
+        ("fastmlp.exe", ["fastmlp.exe"], True),
+        ("-m", ["python", "-m", "fastmlp", "train"], True),
+        ("-m", ["python", "-m", "mine"], False),
+        ("mine.py", ["python", "mine.py", "fastmlp"], False),
+        ("", ["python"], False),
+    ],
+)
+def test_which_process_is_the_command_line(program, started_as, expected, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [program])
+    monkeypatch.setattr(sys, "orig_argv", started_as)
+    assert startup.is_command_line() == expected
+
+
+def test_other_errors_are_shown_as_python_shows_them(capsys):
+    startup.show_in_one_line(ValueError, ValueError("another"), None)
+    assert capsys.readouterr().err == "ValueError: another\n"
