@@ -18,6 +18,7 @@ from typing import Any
 import llvmlite
 import numba
 from numba.core import caching
+from numba.core.runtime.nrt import rtsys
 
 from fastmlp_kernels.cpu import vector_bits
 
@@ -97,7 +98,10 @@ class KernelCache(caching.FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            # Numba's own load_overload first loads all that compiling needs, which takes longer
+            # than everything else here. Loaded code needs the allocator of arrays only.
+            rtsys.initialize(target_context)
+            return self._load_overload(sig, target_context)
         except OSError:  # nothing there to read; saving says if that is so for good
             return None
         except Exception as error:  # a damaged file raises anything: pickle, zlib, LLVM errors

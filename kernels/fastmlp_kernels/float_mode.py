@@ -4,16 +4,15 @@ Each thread has one. Flushing subnormal numbers to zero, or another direction of
 bits: compiled code that computes runs in IEEE's mode, and leaves the thread's own mode behind.
 """
 
-import platform
-
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastmlp_kernels.cpu import architecture
 from fastmlp_kernels.jit import jit
 
-_ARM64 = platform.machine().lower() in ("aarch64", "arm64")
-_X86 = platform.machine().lower() in ("x86_64", "amd64")
+_ARM64 = architecture() == "aarch64"
+_X86 = architecture() == "x86_64"
 # The bits that change results, all 0 in IEEE's mode. x86, MXCSR: subnormal operands as zeros (6),
 # rounding (13, 14), subnormal results to zero (15). ARM64, FPCR: FIZ and AH (0, 1), rounding
 # (22, 23), FZ (24).
