@@ -163,7 +163,7 @@ def _info(options: argparse.Namespace) -> int:
     bits = vector_bits()
     numba.get_num_threads()  # starts the threads, without which there is no threading layer
     rows = {
-        "CPU": f"{_cpu_name()}, {os.cpu_count()} cores",
+        "CPU": f"{cpu_name()}, {os.cpu_count()} cores",
         "vectors": f"{bits} bits, fused multiply-add" if bits else "no fused multiply-add",
         "threads": str(fastmlp.get_num_threads()),
         "threading layer": threading_layer(),
@@ -180,10 +180,10 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     import llvmlite.binding
 
-    name = llvmlite.binding.get_host_cpu_name()
+    name = llvmlite.binding.get_hostcpu_name()
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

@@ -29,10 +29,11 @@ LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 
 
 class Provider(NamedTuple):
-    """A module of this package, and what must be installed for it."""
+    """A module of this package, what must be installed for it, and what it does in a second."""
 
     module: str
     needs: tuple[str, ...] = ()
+    most_flops: float = float("inf")
 
     def missing(self) -> list[str]:
         """Return which of its libraries aren't installed."""
@@ -47,7 +48,7 @@ class Provider(NamedTuple):
 
 PROVIDERS = {
     "fastmlp": Provider("compiled"),
-    "fastmlp reference": Provider("plain"),
+    "fastmlp reference": Provider("plain", most_flops=3e7),
     "numpy notebook": Provider("numpy_notebook"),
     "numpy lean": Provider("numpy_lean"),
     "torch eager": Provider("torch_eager", ("torch",)),

@@ -1,0 +1,116 @@
+"""Measure a case: every provider is checked, warmed up and timed beside the machine's limits."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .cases import Case, Error
+from .environment import with_threads
+from .limits import limit_calls, limit_rates
+from .providers import PROVIDERS, Array, Call, Provider
+from .timing import interleaved, seconds_per_call
+
+Row = dict[str, Any]
+
+
+class WrongResultError(Exception):
+    """A provider computes something else than it is asked for."""
+
+
+def missing() -> dict[str, str]:
+    """Return the providers whose libraries aren't installed, and which these are."""
+    absent = {name: provider.missing() for name, provider in PROVIDERS.items()}
+    return {name: f"no {', '.join(modules)}" for name, modules in absent.items() if modules}
+
+
+def measure(
+    case: Case,
+    rounds: int,
+    threads: int,
+    failed: dict[str, str],
+    done: Callable[[], Any] = lambda: None,
+    providers: Iterable[str] = PROVIDERS,
+) -> list[Row]:
+    """Return a row for each provider that has the operation and is installed.
+
+    What a provider raises is noted in `failed` by its name and the case's, and it has no row.
+    Raises WrongResultError where a result is wrong.
+    """
+    threads = case.threads or threads
+    with with_threads(threads):
+        arguments, error = case.make()
+        calls, forms, first = {}, {}, {}
+        for name in case.providers or providers:
+            provider = PROVIDERS[name]
+            if name not in providers or provider.missing() or case.flops > provider.most_flops:
+                continue
+            try:
+                ready = _ready(case, name, provider, arguments, error)
+            except WrongResultError:
+                raise
+            except Exception as problem:
+                failed[f"{name}, {case.name}"] = f"{type(problem).__name__}: {problem}".split("\n")[0]
+                continue
+            if ready is not None:
+                calls[name], forms[name], first[name] = ready
+        limits, counts = limit_calls(case.dtype, case.bytes, threads)
+        for call in limits.values():
+            call()  # compiles
+        seconds = interleaved(calls | limits, rounds, done)
+    peak, bandwidth = limit_rates(seconds, counts)
+    limit = max(case.flops / peak, case.bytes / bandwidth)
+    shared = {
+        **{"operation": case.operation, "shape": case.shape, "dtype": case.dtype},
+        **{"series": case.series, "value": case.value, "threads": threads},
+        **{"flops": case.flops, "bytes": case.bytes, "limit": limit},
+        **{"peak_flops": peak, "bandwidth": bandwidth},
+    }
+    return [
+        {
+            **shared,
+            **{"provider": name, "form": forms[name], "first_call": first[name]},
+            **statistics(seconds[name], seconds.get("fastmlp")),
+            "of_limit": limit / float(np.median(seconds[name])),
+        }
+        for name in calls
+    ]
+
+
+def _ready(
+    case: Case, name: str, provider: Provider, arguments: tuple[Any, ...], error: Error
+) -> tuple[Call, str, float] | None:
+    """Return the fastest form, its name, and the seconds until its first result."""
+    start = time.perf_counter()
+    form = provider.form(case.operation)
+    made = form(*arguments) if form else None
+    if made is None:
+        return None
+    building = time.perf_counter() - start
+    best: tuple[Call, str, float] | None = None
+    fastest = float("inf")
+    for variant, call in (made if isinstance(made, dict) else {"": made}).items():
+        start = time.perf_counter()
+        result = call()
+        first = building + time.perf_counter() - start
+        found = error(result)
+        if not found < case.tolerance:
+            raise WrongResultError(
+                f"{name} {variant}: {case.name}: expected a relative error below "
+                f"{case.tolerance:g}, got {found:.1e}"
+            )
+        seconds = min(seconds_per_call(call) for _ in range(2))
+        if seconds < fastest:
+            best, fastest = (call, variant, first), seconds
+    return best
+
+
+def statistics(seconds: Array, beside: Array | None) -> dict[str, float | None]:
+    """Return median and spread of seconds per call, and of their ratios to fastmlp's by pairs."""
+    middle = dict(zip(("p20", "median", "p80"), np.percentile(seconds, (20, 50, 80)), strict=True))
+    ratios = (None,) * 3 if beside is None else np.percentile(seconds / beside, (20, 50, 80))
+    named = dict(zip(("ratio_p20", "ratio", "ratio_p80"), ratios, strict=True))
+    return {
+        key: None if value is None else float(value) for key, value in (middle | named).items()
+    }
