@@ -17,9 +17,8 @@ END = "<!-- written by `fastmlp bench`: end -->"
 
 def duration(seconds: float) -> str:
     """Return seconds with a unit and three digits."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * factor >= 1:
-            break
+    units = (("s", 1.0), ("ms", 1e3), ("us", 1e6))
+    unit, factor = next((pair for pair in units if seconds * pair[1] >= 1), units[-1])
     return f"{seconds * factor:#.3g}".rstrip(".") + f" {unit}"
 
 
