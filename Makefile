@@ -7,11 +7,14 @@ PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+PEERS := $(VENV)/.peers
+# PyTorch without CUDA; where this index can't be reached, PyPI's own.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # Warnings of a user's own environment have no part in the tests.
 unexport PYTHONPATH PYTHONWARNINGS
 
-.PHONY: help train test lint prove bench clean dist-check test-oldest
+.PHONY: help train test lint prove bench bench-check clean dist-check test-oldest
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -29,8 +32,11 @@ lint: $(INSTALLED)
 prove: $(INSTALLED) ## prove float32 exp and log right for all 2^32 inputs, in some minutes
 	@$(RUN) tests/prove_elementary.py
 
-bench: $(INSTALLED) ## run the benchmarks
-	@$(RUN) -m pytest bench --override-ini python_files='bench_*.py' --benchmark-only
+bench: $(PEERS) ## measure beside other libraries; writes bench/results, docs/pictures, README.md
+	@$(VENV)/bin/fastmlp bench --full --update-readme
+
+bench-check: $(INSTALLED) ## fail where a ratio to NumPy or the machine's limit fell below 0.85x
+	@$(VENV)/bin/fastmlp bench --check
 
 dist-check: ## install wheel and sdist into clean environments and test them there
 	@.ci/dist-check $(PYTHON)
@@ -47,4 +53,11 @@ $(INSTALLED): pyproject.toml
 	@echo "Installing into $(VENV) with $(PYTHON) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(PEERS): $(INSTALLED)
+	@echo "Installing the libraries to compare with into $(VENV) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 15 \
+		--index-url $(TORCH_INDEX) torch || true
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

@@ -1,0 +1,1 @@
+"""`fastmlp bench`: fastmlp beside other libraries and beside the machine's own limits."""

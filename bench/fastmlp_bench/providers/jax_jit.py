@@ -1,0 +1,157 @@
+"""JAX: everything in jit, arrays on the device, what is overwritten donated."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import LEARNING_RATE, MOMENTUM, Array, Call, batches, one_hot_rows, split
+
+jax.config.update("jax_enable_x64", True)
+
+Pairs = list[tuple[jax.Array, jax.Array]]
+
+
+def _compiled(function: Any, *arrays: Array) -> Call:
+    placed = [jax.device_put(array) for array in arrays]
+    compiled = jax.jit(function)
+    return lambda: jax.block_until_ready(compiled(*placed))
+
+
+def layer(x: Array, W: Array, b: Array) -> Call:
+    return _compiled(lambda x, W, b: jnp.maximum(x @ W + b, 0), x, W, b)
+
+
+def matmul(x: Array, W: Array) -> Call:
+    return _compiled(lambda x, W: x @ W, x, W)
+
+
+def relu(x: Array, grad_y: Array) -> Call:
+    return _compiled(lambda x, g: (jnp.maximum(x, 0), jnp.where(x > 0, g, 0)), x, grad_y)
+
+
+def log(x: Array, grad_y: Array) -> Call:
+    return _compiled(lambda x, g: (jnp.log(x + 1e-12), g / (x + 1e-12)), x, grad_y)
+
+
+def softmax(x: Array, grad_y: Array) -> Call:
+    return _compiled(partial(_forward_and_backward, partial(jax.nn.softmax, axis=1)), x, grad_y)
+
+
+def log_softmax(x: Array, grad_y: Array) -> Call:
+    return _compiled(partial(_forward_and_backward, partial(jax.nn.log_softmax, axis=1)), x, grad_y)
+
+
+def _forward_and_backward(function: Any, x: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    y, backward = jax.vjp(function, x)
+    return y, backward(g)[0]
+
+
+def predict(x: Array, parameters: list[Array]) -> Call:
+    jx = jax.device_put(x)
+    layers = [(jax.device_put(W[:-1]), jax.device_put(W[-1])) for W in parameters]
+    compiled = jax.jit(lambda x, layers: jnp.argmax(_logits(layers, x), axis=1))
+    return lambda: compiled(jx, layers).block_until_ready()
+
+
+def _logits(layers: Pairs, h: jax.Array) -> jax.Array:
+    for W, b in layers[:-1]:
+        h = jnp.maximum(h @ W + b, 0)
+    W, b = layers[-1]
+    return h @ W + b
+
+
+def sgd(p: Array, g: Array) -> Call:
+    return _update(lambda p, g: (p - LEARNING_RATE * g,), g, (p,))
+
+
+def momentum(p: Array, g: Array) -> Call:
+    def update(p: jax.Array, velocity: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
+        velocity = MOMENTUM * velocity + g
+        return p - LEARNING_RATE * velocity, velocity
+
+    return _update(update, g, (p, np.zeros_like(p)))
+
+
+def adam(p: Array, g: Array) -> Call:
+    def update(
+        p: jax.Array, m: jax.Array, v: jax.Array, step: jax.Array, g: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        step = step + 1
+        m = 0.9 * m + (1 - 0.9) * g
+        v = 0.999 * v + (1 - 0.999) * g * g
+        rate = (LEARNING_RATE / (1 - 0.9**step)).astype(p.dtype)
+        corrected = jnp.sqrt(1 - 0.999**step).astype(p.dtype)
+        return p - rate * m / (jnp.sqrt(v) / corrected + 1e-8), m, v, step
+
+    return _update(update, g, (p, np.zeros_like(p), np.zeros_like(p), np.float64(0)))
+
+
+def _update(update: Any, g: Array, state: tuple[Any, ...]) -> Call:
+    donated = tuple(range(len(state)))
+    compiled = jax.jit(update, donate_argnums=donated)
+    now = [tuple(jnp.array(array, copy=True) for array in state)]
+    jg = jax.device_put(g)
+
+    def call() -> jax.Array:
+        now[0] = jax.block_until_ready(compiled(*now[0], jg))
+        return now[0][0]
+
+    return call
+
+
+def train(
+    x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
+) -> dict[str, Call]:
+    whole = len(x) // batch_size
+    label = one_hot_rows(y, parameters[-1].shape[1], x.dtype)
+
+    def loss(layers: Pairs, x: jax.Array, label: jax.Array) -> jax.Array:
+        log_prob = jax.nn.log_softmax(_logits(layers, x), axis=1)
+        return -jnp.sum(log_prob * label) / len(x)
+
+    def step(layers: Pairs, x: jax.Array, label: jax.Array) -> Pairs:
+        grads = jax.grad(loss)(layers, x, label)
+        return jax.tree.map(lambda p, g: p - learning_rate * g, layers, grads)
+
+    def start() -> list[Pairs]:
+        return [[(jnp.array(W, copy=True), jnp.array(b, copy=True)) for W, b in split(parameters)]]
+
+    def numpy(layers: Pairs) -> list[Array]:
+        return [np.asarray(array) for pair in jax.block_until_ready(layers) for array in pair]
+
+    def steps() -> Call:
+        """One compiled call for each batch."""
+        layers, compiled = start(), jax.jit(step, donate_argnums=0)
+        data = [
+            (jax.device_put(x[batch]), jax.device_put(label[batch]))
+            for batch in batches(len(x), batch_size)
+        ]
+
+        def call() -> list[Array]:
+            for batch in data:
+                layers[0] = compiled(layers[0], *batch)
+            return numpy(layers[0])
+
+        return call
+
+    def scan() -> Call:
+        """One compiled call for the whole epoch."""
+        layers, end = start(), whole * batch_size
+        runs = [jax.device_put(array[:end].reshape(whole, batch_size, -1)) for array in (x, label)]
+        rest = [jax.device_put(array[end:]) for array in (x, label)]
+
+        @partial(jax.jit, donate_argnums=0)
+        def epoch(layers: Pairs, runs: Any, rest: Any) -> Pairs:
+            layers, _ = jax.lax.scan(lambda now, batch: (step(now, *batch), None), layers, runs)
+            return step(layers, *rest) if len(rest[0]) else layers
+
+        def call() -> list[Array]:
+            layers[0] = epoch(layers[0], runs, rest)
+            return numpy(layers[0])
+
+        return call
+
+    return {"steps": steps(), "scan": scan()} if whole > 1 else {"steps": steps()}

@@ -1,0 +1,154 @@
+"""NumPy at its best: every result in memory that is there already, operations in place."""
+
+import numpy as np
+
+from . import LEARNING_RATE, MOMENTUM, Array, Call, batches, one_hot_rows, split
+
+
+def layer(x: Array, W: Array, b: Array) -> Call:
+    out = np.empty((len(x), W.shape[1]), x.dtype)
+
+    def call() -> Array:
+        np.matmul(x, W, out=out)
+        np.add(out, b, out=out)
+        return np.maximum(out, 0, out=out)
+
+    return call
+
+
+def matmul(x: Array, W: Array) -> Call:
+    out = np.empty((len(x), W.shape[1]), x.dtype)
+    return lambda: np.matmul(x, W, out=out)
+
+
+def relu(x: Array, grad_y: Array) -> Call:
+    y, grad_x, mask = np.empty_like(x), np.empty_like(x), np.empty(x.shape, bool)
+
+    def call() -> tuple[Array, Array]:
+        np.maximum(x, 0, out=y)
+        np.greater(x, 0, out=mask)
+        return y, np.multiply(grad_y, mask, out=grad_x)
+
+    return call
+
+
+def log_softmax(x: Array, grad_y: Array) -> Call:
+    log_prob, p, grad_x = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    ones = np.ones((x.shape[1], 1), x.dtype)
+
+    def call() -> tuple[Array, Array]:
+        np.subtract(x, x.max(axis=1, keepdims=True), out=log_prob)
+        np.exp(log_prob, out=p)
+        total = p @ ones
+        np.divide(p, total, out=p)
+        np.subtract(log_prob, np.log(total), out=log_prob)
+        np.multiply(p, grad_y @ ones, out=grad_x)
+        return log_prob, np.subtract(grad_y, grad_x, out=grad_x)
+
+    return call
+
+
+def predict(x: Array, parameters: list[Array]) -> Call:
+    layers = split(parameters)
+
+    def call() -> Array:
+        h = x
+        for W, b in layers[:-1]:
+            h = h @ W
+            h += b
+            np.maximum(h, 0, out=h)
+        W, b = layers[-1]
+        return np.argmax(h @ W + b, axis=1)
+
+    return call
+
+
+def sgd(p: Array, g: Array) -> Call:
+    p, step = p.copy(), np.empty_like(p)
+
+    def call() -> Array:
+        np.multiply(g, LEARNING_RATE, out=step)
+        return np.subtract(p, step, out=p)
+
+    return call
+
+
+def momentum(p: Array, g: Array) -> Call:
+    p, velocity, step = p.copy(), np.zeros_like(p), np.empty_like(p)
+
+    def call() -> Array:
+        np.multiply(velocity, MOMENTUM, out=velocity)
+        np.add(velocity, g, out=velocity)
+        np.multiply(velocity, LEARNING_RATE, out=step)
+        return np.subtract(p, step, out=p)
+
+    return call
+
+
+def adam(p: Array, g: Array) -> Call:
+    p, m, v, work, step = p.copy(), np.zeros_like(p), np.zeros_like(p), np.empty_like(p), 0
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+
+    def call() -> Array:
+        nonlocal step
+        step += 1
+        np.multiply(m, beta1, out=m)
+        np.multiply(g, 1 - beta1, out=work)
+        np.add(m, work, out=m)
+        np.multiply(v, beta2, out=v)
+        np.multiply(g, g, out=work)
+        np.multiply(work, 1 - beta2, out=work)
+        np.add(v, work, out=v)
+        np.sqrt(v, out=work)
+        np.divide(work, (1 - beta2**step) ** 0.5, out=work)
+        np.add(work, epsilon, out=work)
+        np.divide(m, work, out=work)
+        np.multiply(work, LEARNING_RATE / (1 - beta1**step), out=work)
+        return np.subtract(p, work, out=p)
+
+    return call
+
+
+def train(
+    x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
+) -> Call:
+    layers = split(parameters)
+    label = one_hot_rows(y, parameters[-1].shape[1], x.dtype)
+    rows = min(batch_size, len(x))
+    hidden = [np.empty((rows, W.shape[1]), x.dtype) for W, _ in layers]
+    grads = [np.empty_like(h) for h in hidden]
+    masks = [np.empty(h.shape, bool) for h in hidden]
+    grad_W = [np.empty_like(W) for W, _ in layers]
+    ones = np.ones(rows, x.dtype)
+
+    def step(batch: slice) -> None:
+        h, count = x[batch], batch.stop - batch.start
+        inputs = []
+        for (W, b), out, mask in zip(layers, hidden, masks, strict=True):
+            inputs.append(h)
+            h = np.matmul(h, W, out=out[:count])
+            np.add(h, b, out=h)
+            if W is not layers[-1][0]:
+                np.greater(h, 0, out=mask[:count])
+                np.maximum(h, 0, out=h)
+        np.subtract(h, h.max(axis=1, keepdims=True), out=h)
+        np.exp(h, out=h)
+        np.divide(h, h.sum(axis=1, keepdims=True), out=h)
+        np.subtract(h, label[batch], out=h)
+        # With the learning rate in it, each gradient is the step itself.
+        g = np.multiply(h, learning_rate / count, out=h)
+        for layer in reversed(range(len(layers))):
+            W, b = layers[layer]
+            np.matmul(inputs[layer].T, g, out=grad_W[layer])
+            np.subtract(b, ones[:count] @ g, out=b)
+            if layer:
+                g = np.matmul(g, W.T, out=grads[layer - 1][:count])
+                np.multiply(g, masks[layer - 1][:count], out=g)
+            np.subtract(W, grad_W[layer], out=W)
+
+    def call() -> list[Array]:
+        for batch in batches(len(x), batch_size):
+            step(batch)
+        return [array for pair in layers for array in pair]
+
+    return call

@@ -1,0 +1,195 @@
+"""PyTorch, operation by operation."""
+
+import numpy as np
+import torch
+
+from . import LEARNING_RATE, MOMENTUM, Array, Call, batches, one_hot_rows, split
+
+
+def layer(x: Array, W: Array, b: Array) -> Call:
+    tx, tW, tb = (torch.from_numpy(array) for array in (x, W, b))
+    out = torch.empty(len(x), W.shape[1], dtype=tx.dtype)
+
+    def call() -> torch.Tensor:
+        with torch.inference_mode():
+            torch.addmm(tb, tx, tW, out=out)
+            return torch.relu_(out)
+
+    return call
+
+
+def matmul(x: Array, W: Array) -> Call:
+    tx, tW = torch.from_numpy(x), torch.from_numpy(W)
+    out = torch.empty(len(x), W.shape[1], dtype=tx.dtype)
+
+    def call() -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.matmul(tx, tW, out=out)
+
+    return call
+
+
+def relu(x: Array, grad_y: Array) -> Call:
+    tx, tg = torch.from_numpy(x), torch.from_numpy(grad_y)
+
+    def call() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode():
+            return torch.relu(tx), torch.ops.aten.threshold_backward(tg, tx, 0)
+
+    return call
+
+
+def log(x: Array, grad_y: Array) -> Call:
+    tx, tg = torch.from_numpy(x), torch.from_numpy(grad_y)
+
+    def call() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode():
+            shifted = tx + 1e-12
+            return torch.log(shifted), tg / shifted
+
+    return call
+
+
+def softmax(x: Array, grad_y: Array) -> Call:
+    tx, tg = torch.from_numpy(x), torch.from_numpy(grad_y)
+
+    def call() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode():
+            y = torch.softmax(tx, 1)
+            return y, torch.ops.aten._softmax_backward_data(tg, y, 1, y.dtype)
+
+    return call
+
+
+def log_softmax(x: Array, grad_y: Array) -> Call:
+    tx, tg = torch.from_numpy(x), torch.from_numpy(grad_y)
+
+    def call() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode():
+            log_prob = torch.log_softmax(tx, 1)
+            return log_prob, torch.ops.aten._log_softmax_backward_data(
+                tg, log_prob, 1, log_prob.dtype
+            )
+
+    return call
+
+
+def predict(x: Array, parameters: list[Array]) -> Call:
+    tx = torch.from_numpy(x)
+    layers = [
+        (torch.from_numpy(np.ascontiguousarray(W[:-1].T)), torch.from_numpy(W[-1].copy()))
+        for W in parameters
+    ]
+    linear = torch.nn.functional.linear
+
+    def call() -> torch.Tensor:
+        with torch.inference_mode():
+            h = tx
+            for W, b in layers[:-1]:
+                h = torch.relu_(linear(h, W, b))
+            return linear(h, *layers[-1]).argmax(1)
+
+    return call
+
+
+def sgd(p: Array, g: Array) -> dict[str, Call]:
+    return _updates(torch.optim.SGD, p, g)
+
+
+def momentum(p: Array, g: Array) -> dict[str, Call]:
+    return _updates(torch.optim.SGD, p, g, momentum=MOMENTUM)
+
+
+def adam(p: Array, g: Array) -> dict[str, Call]:
+    return _updates(torch.optim.Adam, p, g)
+
+
+def _updates(
+    optimizer: type[torch.optim.Optimizer], p: Array, g: Array, **options: float
+) -> dict[str, Call]:
+    def form(**kind: bool) -> Call:
+        parameter = torch.from_numpy(p.copy()).requires_grad_()
+        parameter.grad = torch.from_numpy(g)
+        update = optimizer([parameter], lr=LEARNING_RATE, **options, **kind)
+
+        def call() -> torch.Tensor:
+            update.step()
+            return parameter.detach()
+
+        return call
+
+    return {"fused": form(fused=True), "foreach": form(foreach=True)}
+
+
+def train(
+    x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
+) -> dict[str, Call]:
+    arguments = x, y, parameters, batch_size, learning_rate
+    return {"written out": train_written_out(*arguments), "autograd": train_autograd(*arguments)}
+
+
+def train_autograd(
+    x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
+) -> Call:
+    """torch.nn, autograd and the fused optimizer."""
+    layers: list[torch.nn.Module] = []
+    for W, b in split(parameters):
+        linear = torch.nn.Linear(*W.shape, dtype=torch.from_numpy(W).dtype)
+        linear.weight.data = torch.from_numpy(np.ascontiguousarray(W.T))
+        linear.bias.data = torch.from_numpy(b)
+        layers += [linear, torch.nn.ReLU(inplace=True)]
+    model = torch.nn.Sequential(*layers[:-1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, fused=True)
+    inputs, labels = torch.from_numpy(x).split(batch_size), torch.from_numpy(y).split(batch_size)
+    cross_entropy = torch.nn.functional.cross_entropy
+
+    def call() -> list[Array]:
+        for batch, label in zip(inputs, labels, strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            cross_entropy(model(batch), label).backward()
+            optimizer.step()
+        return [p.detach().numpy().T for p in model.parameters()]
+
+    return call
+
+
+def train_written_out(
+    x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
+) -> Call:
+    """The gradients written out: no graph, products into memory that is there already."""
+    layers = [(torch.from_numpy(W), torch.from_numpy(b)) for W, b in split(parameters)]
+    label = torch.from_numpy(one_hot_rows(y, parameters[-1].shape[1], x.dtype))
+    tx, rows = torch.from_numpy(x), min(batch_size, len(x))
+    hidden = [torch.empty(rows, W.shape[1], dtype=tx.dtype) for W, _ in layers]
+    grads = [torch.empty_like(h) for h in hidden]
+    grad_W = [torch.empty_like(W) for W, _ in layers]
+    ones = torch.ones(rows, dtype=tx.dtype)
+    gate = torch.ops.aten.threshold_backward.grad_input
+
+    def step(batch: slice) -> None:
+        count = batch.stop - batch.start
+        h, activations = tx[batch], [tx[batch]]
+        for (W, b), out in zip(layers, hidden, strict=True):
+            h = torch.addmm(b, h, W, out=out[:count])
+            if W is not layers[-1][0]:
+                torch.relu_(h)
+            activations.append(h)
+        g = torch.softmax(h, 1, out=grads[-1][:count])
+        g.sub_(label[batch])
+        for layer in reversed(range(len(layers))):
+            (W, b), grad = layers[layer], g
+            if layer:
+                g = torch.mm(grad, W.t(), out=grads[layer - 1][:count])
+                gate(g, activations[layer], 0, grad_input=g)
+            rate = -learning_rate / count
+            torch.mm(activations[layer].t(), grad, out=grad_W[layer])
+            W.add_(grad_W[layer], alpha=rate)
+            b.addmv_(grad.t(), ones[:count], alpha=rate)
+
+    def call() -> list[Array]:
+        with torch.inference_mode():
+            for batch in batches(len(x), batch_size):
+                step(batch)
+            return [tensor.numpy() for pair in layers for tensor in pair]
+
+    return call

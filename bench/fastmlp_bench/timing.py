@@ -1,0 +1,45 @@
+"""Timing that holds on a noisy machine: in interleaved rounds all see the same disturbance."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .providers import Array, Call
+
+SAMPLE_SECONDS = 0.01  # a sample repeats a short call until it takes this long
+LONG_SECONDS = 0.05  # a call of this length needs no other before it to wake its threads
+PAUSE_SECONDS = 0.02  # between providers, until the threads of the last one have stopped spinning
+
+
+def seconds_per_call(call: Call, repeats: int = 1) -> float:
+    """Return the mean seconds of `repeats` calls."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def interleaved(
+    calls: dict[str, Call], rounds: int, done: Callable[[], Any] = lambda: None
+) -> dict[str, Array]:
+    """Time every call once a round, A B C A B C; return the seconds of each, one per round.
+
+    The calls have run before. `done` is called after each round.
+    """
+    repeats = {}
+    for name, call in calls.items():
+        once = seconds_per_call(call)
+        if once < LONG_SECONDS:
+            once = min(once, *(seconds_per_call(call) for _ in range(3)))
+        repeats[name] = max(1, int(SAMPLE_SECONDS / max(once, 1e-7)))
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            time.sleep(PAUSE_SECONDS)
+            if not seconds[name] or seconds[name][-1] < LONG_SECONDS:
+                seconds_per_call(call, repeats[name])  # until its own threads are awake
+            seconds[name].append(seconds_per_call(call, repeats[name]))
+        done()
+    return {name: np.array(values) for name, values in seconds.items()}
