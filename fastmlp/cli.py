@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `fastmlp check` and `fastmlp info`."""
+"""The command line: `fastmlp train`, `check`, `info` and `bench`."""
 
 import argparse
 import os
@@ -51,7 +51,9 @@ def _parser() -> _Parser:
         "with the same bits on every machine.",
     )
     parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="train|check|info")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="train|check|info|bench"
+    )
     _add_train(commands)
     check = commands.add_parser(
         "check",
@@ -67,6 +69,7 @@ def _parser() -> _Parser:
         "layer, the folder of compiled kernels, versions and arithmetic.",
     )
     info.set_defaults(run=_info)
+    _add_bench(commands)
     return parser
 
 
@@ -121,6 +124,45 @@ def _add_train(commands: "argparse._SubParsersAction[_Parser]") -> None:
         metavar="ROOT",
         help="folder of the four MNIST files; default: those in the package",
     )
+
+
+def _add_bench(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure fastmlp beside other libraries and the machine's limits",
+        description="Measure fastmlp beside the libraries that are installed (pip install "
+        "'fastmlp[bench]' for all of them) and beside the machine's own limits. Prints the table, "
+        "and writes it as CSV and JSON, with pictures where matplotlib is installed. Takes about "
+        "two minutes; the kernels' first compilation comes on top.",
+    )
+    bench.set_defaults(run=_bench)
+    bench.add_argument("--full", action="store_true", help="all rows and curves: half an hour")
+    bench.add_argument("--only", default="", metavar="TEXT", help="rows whose name contains this")
+    bench.add_argument(
+        "--threads", type=_count, metavar="N", help="of every library, default all cores"
+    )
+    bench.add_argument(
+        "--output", default="fastmlp-bench", metavar="FOLDER", help="default fastmlp-bench"
+    )
+    checkout = bench.add_mutually_exclusive_group()
+    checkout.add_argument(
+        "--update-readme",
+        action="store_true",
+        help="in a checkout: write bench/results, docs/pictures and the README's part instead",
+    )
+    checkout.add_argument(
+        "--check",
+        action="store_true",
+        help="in a checkout: exit 1 where a ratio to NumPy or to the machine's limit is below 0.85 "
+        "of the committed one",
+    )
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from fastmlp_bench.run import launch
+
+    names = ("full", "only", "threads", "output", "update_readme", "check")
+    return launch({name: getattr(options, name) for name in names})
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -181,9 +223,10 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def cpu_name() -> str:
+    """Return the CPU's name as the system has it, and LLVM's in brackets."""
     import llvmlite.binding
 
-    name = llvmlite.binding.get_hostcpu_name()
+    name = llvmlite.binding.get_host_cpu_name()
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -178,9 +179,7 @@ def predict(dtype: str, samples: int, sizes: Sequence[int], **fields: Any) -> Ca
     return Case("predict", shape, dtype, *counts, make, TOLERANCE[dtype], **fields)
 
 
-def train(
-    dtype: str, samples: int, sizes: Sequence[int], batch_size: int, **fields: Any
-) -> Case:
+def train(dtype: str, samples: int, sizes: Sequence[int], batch_size: int, **fields: Any) -> Case:
     """An epoch over `samples` images in order, in batches of `batch_size`."""
 
     def make() -> tuple[tuple[Any, ...], Error]:
@@ -190,7 +189,7 @@ def train(
 
     # Forward, and backward to the weights of each layer and to the inputs of all but the first.
     flops = 4 * samples * _weights(sizes)
-    flops += sum(2 * samples * rows * columns for rows, columns in zip(sizes[1:], sizes[2:]))
+    flops += sum(2 * samples * rows * columns for rows, columns in pairwise(sizes[1:]))
     moved = (samples * sizes[0] + 2 * _weights(sizes)) * np.dtype(dtype).itemsize
     shape = f"{samples} x {'-'.join(map(str, sizes))}, batch {batch_size}"
     return Case("train", shape, dtype, flops, moved, make, TRAINING_TOLERANCE, **fields)
@@ -210,7 +209,7 @@ def training_error(*arguments: Any) -> Error:
 
 
 def _weights(sizes: Sequence[int]) -> int:
-    return sum((rows + 1) * columns for rows, columns in zip(sizes, sizes[1:], strict=False))
+    return sum((rows + 1) * columns for rows, columns in pairwise(sizes))
 
 
 SMALL, LARGE = (784, 100, 10), (784, 512, 256, 10)
@@ -252,7 +251,10 @@ def curves(full: bool, threads: int) -> list[Case]:
     rows = (1, 8, 32, 128, 1024, 10_000) if full else (1, 32, 1024)
     widths = (10, 32, 100, 256, 512, 1024, 2048, 4096) if full else (10, 100, 1024)
     points = [
-        *((size, "batch size, training", train("float32", 8192, SMALL, size)) for size in batch_sizes),
+        *(
+            (size, "batch size, training", train("float32", 8192, SMALL, size))
+            for size in batch_sizes
+        ),
         *((size, "batch size, inference", predict("float32", size, SMALL)) for size in rows),
         *((w, "width, training", train("float32", 512, (784, w, w, 10), 128)) for w in widths),
         *((w, "width, inference", predict("float32", 128, (784, w, w, 10))) for w in widths),

@@ -1,7 +1,5 @@
 """The machine's limits as calls to time beside the providers: FMAs, and streams of memory."""
 
-from collections.abc import Callable
-
 import numpy as np
 from fastmlp_kernels import peak
 
@@ -48,9 +46,7 @@ def limit_calls(dtype: str, moved: int, threads: int) -> tuple[dict[str, Call], 
     return calls, counts
 
 
-def limit_rates(
-    seconds: dict[str, Array], counts: dict[str, int], reduce: Callable[[Array], float] = np.median
-) -> tuple[float, float]:
+def limit_rates(seconds: dict[str, Array], counts: dict[str, int]) -> tuple[float, float]:
     """Return operations per second, and bytes per second of the faster of the two streams."""
-    rates = {name: count / reduce(seconds[name]) for name, count in counts.items()}
+    rates = {name: count / float(np.median(seconds[name])) for name, count in counts.items()}
     return rates[FMA], max(rates[READ], rates[UPDATE])

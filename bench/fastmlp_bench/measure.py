@@ -19,6 +19,11 @@ class WrongResultError(Exception):
     """A provider computes something else than it is asked for."""
 
 
+def reason(error: Exception) -> str:
+    """Return an error as one line."""
+    return f"{type(error).__name__}: {error}".split("\n")[0]
+
+
 def missing() -> dict[str, str]:
     """Return the providers whose libraries aren't installed, and which these are."""
     absent = {name: provider.missing() for name, provider in PROVIDERS.items()}
@@ -35,8 +40,8 @@ def measure(
 ) -> list[Row]:
     """Return a row for each provider that has the operation and is installed.
 
-    What a provider raises is noted in `failed` by its name and the case's, and it has no row.
-    Raises WrongResultError where a result is wrong.
+    What a provider raises, and that its result is wrong, is noted in `failed` by its name and the
+    case's; it has no row then.
     """
     threads = case.threads or threads
     with with_threads(threads):
@@ -48,10 +53,8 @@ def measure(
                 continue
             try:
                 ready = _ready(case, name, provider, arguments, error)
-            except WrongResultError:
-                raise
             except Exception as problem:
-                failed[f"{name}, {case.name}"] = f"{type(problem).__name__}: {problem}".split("\n")[0]
+                failed[f"{name}, {case.name}"] = reason(problem)
                 continue
             if ready is not None:
                 calls[name], forms[name], first[name] = ready
@@ -97,8 +100,7 @@ def _ready(
         found = error(result)
         if not found < case.tolerance:
             raise WrongResultError(
-                f"{name} {variant}: {case.name}: expected a relative error below "
-                f"{case.tolerance:g}, got {found:.1e}"
+                f"expected a relative error below {case.tolerance:g}, got {found:.1e} {variant}"
             )
         seconds = min(seconds_per_call(call) for _ in range(2))
         if seconds < fastest:
@@ -111,6 +113,4 @@ def statistics(seconds: Array, beside: Array | None) -> dict[str, float | None]:
     middle = dict(zip(("p20", "median", "p80"), np.percentile(seconds, (20, 50, 80)), strict=True))
     ratios = (None,) * 3 if beside is None else np.percentile(seconds / beside, (20, 50, 80))
     named = dict(zip(("ratio_p20", "ratio", "ratio_p80"), ratios, strict=True))
-    return {
-        key: None if value is None else float(value) for key, value in (middle | named).items()
-    }
+    return {key: None if value is None else float(value) for key, value in (middle | named).items()}

@@ -1,4 +1,4 @@
-"""Timing that holds on a noisy machine: interleaved rounds, so that all see the same disturbance."""
+"""Timing that holds on a noisy machine: in interleaved rounds all see the same disturbance."""
 
 import time
 from collections.abc import Callable

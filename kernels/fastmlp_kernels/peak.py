@@ -80,7 +80,7 @@ def _update_passes(p, g, passes):
 
 @kernel(lambda real: (result(real, 1), packed(real, 1), integer, integer), parallel=True)
 def update_stream(p, g, passes, num_threads):
-    """p = p - 1e-9 * g, `passes` times: two arrays read and one written, by each thread its share."""
+    """p = p - 1e-9 * g, `passes` times: two read, one written, each thread its share."""
     for thread in prange(num_threads):
         part = share(p.size, thread, num_threads)
         _update_passes(p[part], g[part], passes)

@@ -29,10 +29,14 @@ LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 
 
 class Provider(NamedTuple):
-    """A module of this package, what must be installed for it, and what it does in a second."""
+    """A module of this package, what must be installed for it, and whether it trains.
+
+    most_flops: larger operations would take it minutes, and are left out.
+    """
 
     module: str
     needs: tuple[str, ...] = ()
+    trains: bool = True
     most_flops: float = float("inf")
 
     def missing(self) -> list[str]:
@@ -48,15 +52,15 @@ class Provider(NamedTuple):
 
 PROVIDERS = {
     "fastmlp": Provider("compiled"),
-    "fastmlp reference": Provider("plain", most_flops=3e7),
+    "fastmlp reference": Provider("plain", trains=False, most_flops=3e7),
     "numpy notebook": Provider("numpy_notebook"),
     "numpy lean": Provider("numpy_lean"),
     "torch eager": Provider("torch_eager", ("torch",)),
     "torch.compile": Provider("torch_compile", ("torch",)),
-    "torch oneDNN": Provider("torch_onednn", ("torch",)),
+    "torch oneDNN": Provider("torch_onednn", ("torch",), trains=False),
     "jax": Provider("jax_jit", ("jax",)),
     "scikit-learn": Provider("scikit_learn", ("sklearn",)),
-    "onnxruntime": Provider("onnx_runtime", ("onnxruntime", "onnx")),
+    "onnxruntime": Provider("onnx_runtime", ("onnxruntime", "onnx"), trains=False),
 }
 
 

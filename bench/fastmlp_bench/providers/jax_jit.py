@@ -140,9 +140,7 @@ def train(
     def scan() -> Call:
         """One compiled call for the whole epoch."""
         layers, end = start(), whole * batch_size
-        runs = [
-            jax.device_put(array[:end].reshape(whole, batch_size, -1)) for array in (x, label)
-        ]
+        runs = [jax.device_put(array[:end].reshape(whole, batch_size, -1)) for array in (x, label)]
         rest = [jax.device_put(array[end:]) for array in (x, label)]
 
         @partial(jax.jit, donate_argnums=0)

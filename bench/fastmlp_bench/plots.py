@@ -1,0 +1,106 @@
+"""The pictures: speed against batch size and width with the limit, and time to accuracy."""
+
+from pathlib import Path
+from typing import Any
+
+from .providers import PROVIDERS
+from .results import Results
+
+FORMATS = ("png", "svg")
+PANELS = ("training", "inference")
+CURVES = {"batch-size": ("batch size", "samples in a batch"), "width": ("width", "hidden units")}
+SETTINGS = {"svg.hashsalt": "fastmlp", "font.size": 10, "svg.fonttype": "none"}
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write each picture as PNG and SVG; return the paths. Needs matplotlib."""
+    import matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(SETTINGS):
+        figures = {name: _speed(results, *words) for name, words in CURVES.items()}
+        figures["time-to-accuracy"] = _accuracy(results)
+        paths = []
+        for name, figure in figures.items():
+            for kind in FORMATS if figure else ():
+                path = folder / f"{name}.{kind}"
+                metadata = {"Date": None} if kind == "svg" else None
+                figure.savefig(path, dpi=150, metadata=metadata)
+                paths.append(path)
+    return paths
+
+
+def _figure(panels: int) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * panels + 1.5, 4.5), layout="constrained")
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
+
+
+def _style(provider: str) -> dict[str, Any]:
+    own = provider == "fastmlp"
+    return {
+        "color": "black" if own else f"C{list(PROVIDERS).index(provider)}",
+        "marker": "o" if own else "sv^D*Pp<X"[list(PROVIDERS).index(provider) - 1],
+        "linewidth": 2.5 if own else 1.3,
+        "markersize": 5,
+        "label": provider,
+    }
+
+
+def _speed(results: Results, curve: str, axis_label: str) -> Any:
+    from matplotlib.ticker import FuncFormatter
+
+    figure, axes = _figure(len(PANELS))
+    labels = {}
+    for axis, panel in zip(axes, PANELS, strict=True):
+        rows = [row for row in results["rows"] if row["series"] == f"{curve}, {panel}"]
+        if not rows:
+            return None
+        for provider in dict.fromkeys(row["provider"] for row in rows):
+            points = [row for row in rows if row["provider"] == provider]
+            x = [row["value"] for row in points]
+            rates = [[row["flops"] / row[key] / 1e9 for row in points] for key in _SPREAD]
+            style = _style(provider)
+            axis.plot(x, rates[0], **style)
+            axis.fill_between(x, rates[1], rates[2], color=style["color"], alpha=0.15, linewidth=0)
+        limits = {row["value"]: row["flops"] / row["limit"] / 1e9 for row in rows}
+        axis.plot(*zip(*sorted(limits.items()), strict=True), "k--", label="limit (roofline)")
+        axis.set_xscale("log", base=2 if curve == "batch size" else 10)
+        axis.set_yscale("log")
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_xlabel(axis_label)
+        axis.set_ylabel("GFLOP/s")
+        axis.set_title(f"{panel}, float32")
+        axis.grid(True, which="major", alpha=0.3)
+        labels.update(dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True)))
+    figure.legend(labels.values(), labels.keys(), loc="outside right upper")
+    figure.suptitle(_machine(results), fontsize=9)
+    return figure
+
+
+_SPREAD = ("median", "p80", "p20")
+
+
+def _accuracy(results: Results) -> Any:
+    if not results["accuracy"]:
+        return None
+    figure, (axis,) = _figure(1)
+    for provider in dict.fromkeys(row["provider"] for row in results["accuracy"]):
+        points = [row for row in results["accuracy"] if row["provider"] == provider]
+        seconds = [row["seconds"] for row in points]
+        axis.plot(seconds, [100 * row["accuracy"] for row in points], **_style(provider))
+    axis.set_xscale("log")
+    axis.set_xlabel("seconds of training")
+    axis.set_ylabel("accuracy for the test images of MNIST, %")
+    axis.set_title("784-100-10, batch 128, sgd 0.1; a mark for each epoch")
+    axis.grid(True, which="both", alpha=0.3)
+    figure.legend(loc="outside right upper")
+    figure.suptitle(_machine(results), fontsize=9)
+    return figure
+
+
+def _machine(results: Results) -> str:
+    machine = results["machine"]
+    return f"{machine['cpu']}, {machine['threads']} threads"

@@ -1,0 +1,157 @@
+"""A run of the benchmarks, in a process whose environment is the same for every library."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import environment
+
+RESULTS, PICTURES = Path("bench/results"), Path("docs/pictures")
+# Rounds of the table and of the curves.
+ROUNDS = {True: (15, 5), False: (5, 3)}
+STARTUP_ROUNDS = {True: 7, False: 3}
+EPOCHS = {True: 10, False: 3}
+LEFT_OUT_OF_QUICK = {"torch.compile": "left out of the quick form: it compiles; see --full"}
+
+
+def launch(options: dict[str, Any]) -> int:
+    """Start the run in a process of its own, as libraries read their environment when they load."""
+    threads = options["threads"] or environment.cores()
+    command = [sys.executable, "-m", "fastmlp_bench", json.dumps(options | {"threads": threads})]
+    return subprocess.run(command, env=environment.clean_environment(threads)).returncode
+
+
+def main(options: dict[str, Any]) -> int:
+    """Run what the options of `fastmlp bench` ask for; return the exit code."""
+    environment.keep_to_cores(options["threads"])
+    update, check = options["update_readme"], options["check"]
+    try:
+        if update:
+            _readme_with("")
+        if check:
+            return _check(options)
+        results = measure_all(**{key: options[key] for key in ("full", "only", "threads")})
+    except (ValueError, FileNotFoundError) as error:
+        print(f"fastmlp bench: error: {error}", file=sys.stderr)
+        return 2
+    folders = (RESULTS, PICTURES) if update else (Path(options["output"]),) * 2
+    _print(results)
+    _write(results, *folders, update)
+    wrong = [place for place, why in results["failed"].items() if "WrongResultError" in why]
+    if wrong:
+        print(f"fastmlp bench: error: wrong results: {'; '.join(wrong)}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _readme_with(part: str) -> str:
+    from .report import with_part
+
+    return with_part(Path("README.md").read_text(), part)
+
+
+def _check(options: dict[str, Any]) -> int:
+    from .regressions import compare
+    from .results import read
+
+    path = RESULTS / "results.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"expected committed results in {path}, got none; run make bench")
+    providers = ("fastmlp", "numpy lean", "numpy notebook")
+    results = measure_all(True, options["only"], options["threads"], providers, curves=False)
+    problems = compare(results, read(path))
+    print("\n".join(problems) or "no ratio below 0.85 of the committed one")
+    return 1 if problems else 0
+
+
+def measure_all(
+    full: bool,
+    only: str,
+    threads: int,
+    providers: tuple[str, ...] | None = None,
+    curves: bool = True,
+) -> dict[str, Any]:
+    """Return the results of the table, and of the rest unless `only` picks cases by their names."""
+    from tqdm import tqdm
+
+    from . import cases
+    from .measure import measure, missing
+    from .providers import PROVIDERS
+    from .startup import measure_startup
+
+    names = providers or tuple(PROVIDERS)
+    left_out = {} if full or providers else LEFT_OUT_OF_QUICK
+    names = tuple(name for name in names if name not in left_out)
+    chosen = [case for case in (cases.FULL if full else cases.QUICK) if only in case.name]
+    if only and not chosen:
+        raise ValueError(f"--only: expected part of a row's name, got {only!r}")
+    points = [] if only or not curves else cases.curves(full, threads)
+    table_rounds, curve_rounds = ROUNDS[full]
+    total = len(chosen) * table_rounds + len(points) * curve_rounds
+    rest = not only and curves
+    startup = (STARTUP_ROUNDS[full] + 3) * (not only)
+    rows, failed = [], {}
+    with tqdm(total=total + startup, unit=" rounds", dynamic_ncols=True) as bar:
+        advance: Callable[[], Any] = bar.update
+        for case in chosen + points:
+            bar.set_description(case.series or case.name)
+            rounds = curve_rounds if case.series else table_rounds
+            rows += measure(case, rounds, threads, failed, advance, names)
+        memory, accuracy = [], []
+        if not only:
+            bar.set_description("start-up")
+            rows += measure_startup(full, STARTUP_ROUNDS[full], threads, failed, advance, names)
+        if rest:
+            memory, accuracy = _rest(full, failed, bar)
+    return {
+        "machine": environment.machine(threads),
+        "versions": environment.versions(),
+        "full": full,
+        "missing": missing() | left_out,
+        "failed": failed,
+        "rows": rows,
+        "memory": memory,
+        "accuracy": accuracy,
+    }
+
+
+def _rest(full: bool, failed: dict[str, str], bar: Any) -> tuple[list[Any], list[Any]]:
+    from .accuracy import measure_accuracy
+    from .memory import measure_memory
+
+    bar.set_description("memory")
+    memory = measure_memory(60_000 if full else 20_000, failed)
+    bar.set_description("accuracy")
+    return memory, measure_accuracy(EPOCHS[full], failed, bar.update)
+
+
+def _print(results: dict[str, Any]) -> None:
+    from .report import growth, losses, table
+
+    print(table(results))
+    print("\nwhere fastmlp loses:")
+    print("\n".join(f"  {line}" for line in losses(results)) or "  nowhere in this run")
+    if lines := growth(results):
+        print("\nhow cost grows:")
+        print("\n".join(f"  {line}" for line in lines))
+
+
+def _write(results: dict[str, Any], folder: Path, pictures: Path, update: bool) -> None:
+    from .report import markdown
+    from .results import write
+
+    paths = write(results, folder)
+    try:
+        from .plots import draw
+
+        drawn = draw(results, pictures)
+    except ImportError:
+        print("\nno pictures: pip install 'fastmlp[plot]' for them")
+        drawn = []
+    if update:
+        part = markdown(results, [path.as_posix() for path in drawn if path.suffix == ".svg"])
+        Path("README.md").write_text(_readme_with(part))
+        paths.append(Path("README.md"))
+    print("\nwritten:", ", ".join(map(str, paths + drawn)))

@@ -1,0 +1,84 @@
+"""Start-up: from the start of a process to the end of its first training step.
+
+`python -m fastmlp_bench.startup MODULE` is one such process; it imports what the provider needs.
+"""
+
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any
+
+SIZES, BATCH = (784, 100, 10), 128
+
+
+def first_step(module: str) -> None:
+    """Make one training step with a provider, as a program's first."""
+    import numpy as np
+
+    train = importlib.import_module(f"fastmlp_bench.providers.{module}").train
+    random = np.random.default_rng(0)
+    x = random.random((BATCH, SIZES[0]), np.float32)
+    y = random.integers(0, SIZES[-1], BATCH)
+    parameters = [
+        random.standard_normal((rows + 1, columns), np.float32) * np.float32(0.05)
+        for rows, columns in pairwise(SIZES)
+    ]
+    made = train(x, y, parameters, BATCH, 0.01)
+    call = next(iter(made.values())) if isinstance(made, dict) else made
+    call()
+
+
+def measure_startup(
+    full: bool,
+    rounds: int,
+    threads: int,
+    failed: dict[str, str],
+    done: Callable[[], Any],
+    names: Iterable[str],
+) -> list[dict[str, Any]]:
+    """Return a row for each provider of `names` that trains, and for `import numba` alone."""
+    from .measure import statistics
+    from .providers import PROVIDERS
+    from .timing import interleaved, seconds_per_call
+
+    commands = {
+        name: [sys.executable, "-m", "fastmlp_bench.startup", provider.module]
+        for name, provider in PROVIDERS.items()
+        if name in names and provider.trains and not provider.missing()
+    }
+    commands["import numba"] = [sys.executable, "-c", "import numba"]
+    calls, first = {}, {}
+    for name, command in commands.items():
+        try:
+            first[name] = seconds_per_call(lambda command=command: _run(command))
+        except subprocess.CalledProcessError as error:
+            failed[f"{name}, start-up"] = error.stderr.decode().strip().split("\n")[-1]
+        else:
+            calls[name] = lambda command=command: _run(command)
+    seconds = interleaved(calls, rounds, done)
+    if full and "fastmlp" in calls:
+        with tempfile.TemporaryDirectory() as folder:
+            cold = os.environ | {"NUMBA_CACHE_DIR": folder}
+            first["fastmlp"] = seconds_per_call(lambda: _run(commands["fastmlp"], cold))
+    shared = dict.fromkeys(("flops", "bytes", "value"), 0)
+    shared |= dict.fromkeys(("limit", "peak_flops", "bandwidth", "of_limit"))
+    shared |= {"operation": "start-up", "shape": "to the first training step", "dtype": "float32"}
+    shared |= {"series": "", "form": "", "threads": threads}
+    return [
+        shared
+        | {"provider": name, "first_call": first[name]}
+        | statistics(values, seconds.get("fastmlp"))
+        for name, values in seconds.items()
+    ]
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    first_step(sys.argv[1])
