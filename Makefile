@@ -7,14 +7,17 @@ PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+PEERS := $(VENV)/.peers
+# PyTorch without CUDA; where this index can't be reached, PyPI's own.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # Warnings of a user's own environment have no part in the tests.
 unexport PYTHONPATH PYTHONWARNINGS
 
-.PHONY: help train test lint bench clean
+.PHONY: help train test lint bench bench-check clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 train: $(INSTALLED) ## train MNIST and print the accuracy for the test images
 	@$(VENV)/bin/fastmlp train
@@ -26,8 +29,11 @@ lint: $(INSTALLED)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 
-bench: $(INSTALLED) ## run the benchmarks
-	@$(RUN) -m pytest bench --override-ini python_files='bench_*.py' --benchmark-only
+bench: $(PEERS) ## measure beside other libraries; writes bench/results, docs/pictures, README.md
+	@$(VENV)/bin/fastmlp bench --full --update-readme
+
+bench-check: $(INSTALLED) ## fail where a ratio to NumPy or the machine's limit fell below 0.85x
+	@$(VENV)/bin/fastmlp bench --check
 
 clean: ## remove the environment
 	rm -rf $(VENV)
@@ -38,4 +44,11 @@ $(INSTALLED): pyproject.toml
 	@echo "Installing into $(VENV) with $(PYTHON) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(PEERS): $(INSTALLED)
+	@echo "Installing the libraries to compare with into $(VENV) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 15 \
+		--index-url $(TORCH_INDEX) torch || true
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

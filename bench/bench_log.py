@@ -1,24 +1,15 @@
-"""Log against NumPy, forward and backward."""
+"""Log with every provider, forward and backward."""
 
-import numpy as np
 import pytest
+from fastmlp_bench import cases
 
-import fastmlp
-from fastmlp import notebook
-
-
-def _numpy(x, grad_y):
-    return notebook.log(x, 1e-12), notebook.log_backward(x, grad_y, 1e-12)
-
-
-def _fastmlp(x, grad_y):
-    log = fastmlp.Log()
-    return log.forward(x), log.backward(grad_y)
+CASES = [
+    cases.rowwise("log", dtype, samples, 10)
+    for dtype in ("float32", "float64")
+    for samples in (32, 60_000)
+]
 
 
-@pytest.mark.parametrize("provider", [_fastmlp, _numpy], ids=["fastmlp", "numpy"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("samples", [32, 60_000])
-def test_log(benchmark, provider, dtype, samples):
-    x = np.random.default_rng(0).random((samples, 10), dtype)
-    benchmark(provider, x, np.ones_like(x))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_log(run, case):
+    run(case)

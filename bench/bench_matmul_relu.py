@@ -1,15 +1,11 @@
-"""MatmulRelu beside the providers: relu(x @ W + b) for small and large batches."""
+"""MatmulRelu with every provider: relu(x @ W + b) for small and large batches."""
 
-import numpy as np
-import providers
 import pytest
+from fastmlp_bench import cases
+
+CASES = [cases.layer("float32", samples, 784, 100) for samples in (32, 128, 4096)]
 
 
-@pytest.mark.parametrize("samples", [32, 128, 4096])
-@pytest.mark.parametrize("name", providers.LAYER)
-def test_matmul_relu(benchmark, name, samples):
-    call = providers.make(providers.LAYER, name)
-    random = np.random.default_rng(0)
-    x = random.random((samples, 784), np.float32)
-    W = random.standard_normal((784, 100), np.float32)
-    benchmark(call(x, W, random.standard_normal(100, np.float32)))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_matmul_relu(run, case):
+    run(case)

@@ -1,22 +1,11 @@
-"""Relu against NumPy, forward and backward."""
+"""Relu with every provider, forward and backward."""
 
-import numpy as np
 import pytest
+from fastmlp_bench import cases
 
-import fastmlp
-
-
-def _numpy(x, grad_y):
-    return np.maximum(x, 0), grad_y * (x > 0)
+CASES = [cases.rowwise("relu", "float32", samples, 100) for samples in (32, 60_000)]
 
 
-def _fastmlp(x, grad_y):
-    relu = fastmlp.Relu()
-    return relu.forward(x), relu.backward(grad_y)
-
-
-@pytest.mark.parametrize("provider", [_fastmlp, _numpy], ids=["fastmlp", "numpy"])
-@pytest.mark.parametrize("samples", [32, 60_000])
-def test_relu(benchmark, provider, samples):
-    x = np.random.default_rng(0).standard_normal((samples, 100), np.float32)
-    benchmark(provider, x, np.ones_like(x))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_relu(run, case):
+    run(case)

@@ -48,6 +48,11 @@ class Case:
         """Operation, shape and dtype in one line."""
         return f"{self.operation} {self.shape} {self.dtype}"
 
+    @property
+    def work(self) -> int:
+        """Operations and bytes, which tell what is too much for a slow provider."""
+        return self.flops + self.bytes
+
 
 def _by_dimensions(*shape: int) -> str:
     return "x".join(map(str, shape))

@@ -43,6 +43,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def threads() -> int:
+    """Return the number of threads that this process's libraries were told to use."""
+    return int(os.environ.get(THREADS[0], cores()))
+
+
 def clean_environment(threads: int) -> dict[str, str]:
     """Return the environment of a run: nothing against a library, the same threads for all."""
     kept = {name: value for name, value in os.environ.items() if name not in CLEARED}

@@ -49,15 +49,15 @@ def measure(
         calls, forms, first = {}, {}, {}
         for name in case.providers or providers:
             provider = PROVIDERS[name]
-            if name not in providers or provider.missing() or case.flops > provider.most_flops:
+            if name not in providers or provider.missing() or case.work > provider.most_work:
                 continue
             try:
-                ready = _ready(case, name, provider, arguments, error)
+                found = ready(case, provider, arguments, error)
             except Exception as problem:
                 failed[f"{name}, {case.name}"] = reason(problem)
                 continue
-            if ready is not None:
-                calls[name], forms[name], first[name] = ready
+            if found is not None:
+                calls[name], forms[name], first[name] = found
         limits, counts = limit_calls(case.dtype, case.bytes, threads)
         for call in limits.values():
             call()  # compiles
@@ -81,12 +81,15 @@ def measure(
     ]
 
 
-def _ready(
-    case: Case, name: str, provider: Provider, arguments: tuple[Any, ...], error: Error
+def ready(
+    case: Case, provider: Provider, arguments: tuple[Any, ...], error: Error
 ) -> tuple[Call, str, float] | None:
-    """Return the fastest form, its name, and the seconds until its first result."""
-    start = time.perf_counter()
+    """Return a provider's fastest form, its name, and the seconds until its first result.
+
+    None where it doesn't have the operation. Raises WrongResultError, and what the library raises.
+    """
     form = provider.form(case.operation)
+    start = time.perf_counter()  # importing the library is in the start-up's row
     made = form(*arguments) if form else None
     if made is None:
         return None
@@ -97,10 +100,10 @@ def _ready(
         start = time.perf_counter()
         result = call()
         first = building + time.perf_counter() - start
-        found = error(result)
-        if not found < case.tolerance:
+        off = error(result)
+        if not off < case.tolerance:
             raise WrongResultError(
-                f"expected a relative error below {case.tolerance:g}, got {found:.1e} {variant}"
+                f"expected a relative error below {case.tolerance:g}, got {off:.1e} {variant}"
             )
         seconds = min(seconds_per_call(call) for _ in range(2))
         if seconds < fastest:

@@ -9,6 +9,7 @@ from .results import Results
 FORMATS = ("png", "svg")
 PANELS = ("training", "inference")
 CURVES = {"batch-size": ("batch size", "samples in a batch"), "width": ("width", "hidden units")}
+LIMIT = "limit (roofline)"
 SETTINGS = {"svg.hashsalt": "fastmlp", "font.size": 10, "svg.fonttype": "none"}
 
 
@@ -37,6 +38,21 @@ def _figure(panels: int) -> Any:
     return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
+def _plain_numbers(axis: Any) -> None:
+    """Write 200 and 0.2 on a logarithmic axis, where it would have powers of ten."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, value: float, position: int | None = None) -> str:
+            return f"{value:g}" if super().__call__(value, position) else ""
+
+    for named in (axis.xaxis, axis.yaxis):
+        if named.get_scale() == "log":
+            base = named.get_transform().base
+            named.set_major_formatter(Plain(base))
+            named.set_minor_formatter(Plain(base))
+
+
 def _style(provider: str) -> dict[str, Any]:
     own = provider == "fastmlp"
     return {
@@ -49,8 +65,6 @@ def _style(provider: str) -> dict[str, Any]:
 
 
 def _speed(results: Results, curve: str, axis_label: str) -> Any:
-    from matplotlib.ticker import FuncFormatter
-
     figure, axes = _figure(len(PANELS))
     labels = {}
     for axis, panel in zip(axes, PANELS, strict=True):
@@ -65,17 +79,17 @@ def _speed(results: Results, curve: str, axis_label: str) -> Any:
             axis.plot(x, rates[0], **style)
             axis.fill_between(x, rates[1], rates[2], color=style["color"], alpha=0.15, linewidth=0)
         limits = {row["value"]: row["flops"] / row["limit"] / 1e9 for row in rows}
-        axis.plot(*zip(*sorted(limits.items()), strict=True), "k--", label="limit (roofline)")
+        axis.plot(*zip(*sorted(limits.items()), strict=True), "k--", label=LIMIT)
         axis.set_xscale("log", base=2 if curve == "batch size" else 10)
         axis.set_yscale("log")
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        _plain_numbers(axis)
         axis.set_xlabel(axis_label)
         axis.set_ylabel("GFLOP/s")
         axis.set_title(f"{panel}, float32")
         axis.grid(True, which="major", alpha=0.3)
         labels.update(dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True)))
-    figure.legend(labels.values(), labels.keys(), loc="outside right upper")
+    names = [name for name in (*PROVIDERS, LIMIT) if name in labels]
+    figure.legend([labels[name] for name in names], names, loc="outside right upper")
     figure.suptitle(_machine(results), fontsize=9)
     return figure
 
@@ -92,6 +106,7 @@ def _accuracy(results: Results) -> Any:
         seconds = [row["seconds"] for row in points]
         axis.plot(seconds, [100 * row["accuracy"] for row in points], **_style(provider))
     axis.set_xscale("log")
+    _plain_numbers(axis)
     axis.set_xlabel("seconds of training")
     axis.set_ylabel("accuracy for the test images of MNIST, %")
     axis.set_title("784-100-10, batch 128, sgd 0.1; a mark for each epoch")
@@ -103,4 +118,4 @@ def _accuracy(results: Results) -> Any:
 
 def _machine(results: Results) -> str:
     machine = results["machine"]
-    return f"{machine['cpu']}, {machine['threads']} threads"
+    return f"{machine['cpu']}, threads: {machine['threads']}"

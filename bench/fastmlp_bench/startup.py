@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
+NUMBA = "import numba"
 SIZES, BATCH = (784, 100, 10), 128
 
 
@@ -32,6 +33,18 @@ def first_step(module: str) -> None:
     call()
 
 
+def commands() -> dict[str, list[str]]:
+    """Return the process of each provider that trains, and one that only imports Numba."""
+    from .providers import PROVIDERS
+
+    found = {
+        name: [sys.executable, "-m", "fastmlp_bench.startup", provider.module]
+        for name, provider in PROVIDERS.items()
+        if provider.trains and not provider.missing()
+    }
+    return found | {NUMBA: [sys.executable, "-c", "import numba"]}
+
+
 def measure_startup(
     full: bool,
     rounds: int,
@@ -42,17 +55,11 @@ def measure_startup(
 ) -> list[dict[str, Any]]:
     """Return a row for each provider of `names` that trains, and for `import numba` alone."""
     from .measure import statistics
-    from .providers import PROVIDERS
     from .timing import interleaved, seconds_per_call
 
-    commands = {
-        name: [sys.executable, "-m", "fastmlp_bench.startup", provider.module]
-        for name, provider in PROVIDERS.items()
-        if name in names and provider.trains and not provider.missing()
-    }
-    commands["import numba"] = [sys.executable, "-c", "import numba"]
+    started = {name: command for name, command in commands().items() if name in (*names, NUMBA)}
     calls, first = {}, {}
-    for name, command in commands.items():
+    for name, command in started.items():
         try:
             first[name] = seconds_per_call(lambda command=command: _run(command))
         except subprocess.CalledProcessError as error:
@@ -63,7 +70,7 @@ def measure_startup(
     if full and "fastmlp" in calls:
         with tempfile.TemporaryDirectory() as folder:
             cold = os.environ | {"NUMBA_CACHE_DIR": folder}
-            first["fastmlp"] = seconds_per_call(lambda: _run(commands["fastmlp"], cold))
+            first["fastmlp"] = seconds_per_call(lambda: _run(started["fastmlp"], cold))
     shared = dict.fromkeys(("flops", "bytes", "value"), 0)
     shared |= dict.fromkeys(("limit", "peak_flops", "bandwidth", "of_limit"))
     shared |= {"operation": "start-up", "shape": "to the first training step", "dtype": "float32"}

@@ -31,13 +31,13 @@ LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 class Provider(NamedTuple):
     """A module of this package, what must be installed for it, and whether it trains.
 
-    most_flops: larger operations would take it minutes, and are left out.
+    most_work: with more operations and bytes than these it would take minutes, and is left out.
     """
 
     module: str
     needs: tuple[str, ...] = ()
     trains: bool = True
-    most_flops: float = float("inf")
+    most_work: float = float("inf")
 
     def missing(self) -> list[str]:
         """Return which of its libraries aren't installed."""
@@ -52,7 +52,7 @@ class Provider(NamedTuple):
 
 PROVIDERS = {
     "fastmlp": Provider("compiled"),
-    "fastmlp reference": Provider("plain", trains=False, most_flops=3e7),
+    "fastmlp reference": Provider("plain", trains=False, most_work=3e7),
     "numpy notebook": Provider("numpy_notebook"),
     "numpy lean": Provider("numpy_lean"),
     "torch eager": Provider("torch_eager", ("torch",)),

@@ -1,19 +1,18 @@
 """onnxruntime: inference only, the network as a graph made by hand."""
 
-import os
-
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from ..environment import threads
 from . import Array, Call
 
 
 def predict(x: Array, parameters: list[Array]) -> Call:
     options = onnxruntime.SessionOptions()
     # A single row is faster on one thread.
-    options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"]) if len(x) > 1 else 1
+    options.intra_op_num_threads = threads() if len(x) > 1 else 1
     session = onnxruntime.InferenceSession(
         _model(x, parameters).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

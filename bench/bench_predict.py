@@ -1,0 +1,11 @@
+"""Inference with every provider: the classes of a batch."""
+
+import pytest
+from fastmlp_bench import cases
+
+CASES = [cases.predict("float32", samples, cases.SMALL) for samples in (1, 32, 10_000)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_predict(run, case):
+    run(case)

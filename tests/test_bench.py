@@ -1,0 +1,236 @@
+"""The tool behind `fastmlp bench`: its report from a made-up run, its checks, its providers."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastmlp_bench import cases, environment, regressions, report, results, run
+from fastmlp_bench.measure import measure
+from fastmlp_bench.plots import draw
+from fastmlp_bench.providers import PROVIDERS, numpy_lean, plain
+from helpers import DTYPES
+
+from fastmlp import cli, reference
+
+SMALL_CASES = [
+    cases.layer("float32", 9, 30, 7),
+    cases.matmul("float64", 300, 12, 7, transposed=True),
+    *(cases.rowwise(name, "float64", 12, 10) for name in ("relu", "softmax", "log", "log_softmax")),
+    cases.predict("float32", 13, (20, 8, 10)),
+    *(cases.update(name, "float32") for name in ("sgd", "momentum", "adam")),
+    cases.train("float32", 50, (20, 8, 6, 10), 16),  # the last batch has 2 samples
+    cases.train("float64", 50, (20, 8, 10), 50),
+]
+
+
+def row(provider, seconds, beside, operation="layer", series="", value=0):
+    """A row as `measure` makes it, of rounds that all took the same time."""
+    ratio = seconds / beside
+    return {
+        **{"operation": operation, "shape": "2x3", "dtype": "float32"},
+        **{"series": series, "value": value, "provider": provider, "form": "", "threads": 2},
+        **{"median": seconds, "p20": seconds, "p80": seconds, "first_call": 1.0},
+        **{"ratio": ratio, "ratio_p20": ratio, "ratio_p80": ratio, "flops": 10**9, "bytes": 10**6},
+        **{"limit": 0.01, "of_limit": 0.01 / seconds, "peak_flops": 1e11, "bandwidth": 1e10},
+    }
+
+
+@pytest.fixture
+def made_up():
+    """Twice as fast as NumPy in one operation, slower than JAX in the other; three curves."""
+    rows = [row("fastmlp", 0.02, 0.02), row("numpy lean", 0.04, 0.02)]
+    rows += [row("fastmlp", 0.02, 0.02, "predict"), row("jax", 0.015, 0.02, "predict")]
+    for value in (10, 100, 1000):
+        rows.append(row("fastmlp", 1e-6 * value**2, 1, "train", "width, training", value))
+        rows.append(row("fastmlp", 1e-6 * value**0.5, 1, "predict", "width, inference", value))
+        rows.append(row("numpy lean", 1e-6 * value, 1, "train", "batch size, training", value))
+        rows.append(row("jax", 1e-6 * value, 1, "predict", "batch size, inference", value))
+    return {
+        "machine": {"cpu": "a CPU", "cores": 4, "threads": 2, "system": "an OS"},
+        "versions": {"python": "3", "numpy": "2"},
+        "missing": {"torch eager": "no torch"},
+        "failed": {"jax, layer 2x3": "ValueError: no", "jax, layer 3x3": "ValueError: no"},
+        "rows": rows,
+        "memory": [{"provider": "jax", "samples": 5, "inputs": 2_000_000, "peak": 3_000_000}],
+        "accuracy": [{"provider": "jax", "epoch": 1, "seconds": 0.5, "accuracy": 0.9}],
+    }
+
+
+def test_the_table_has_times_ratios_fractions_and_what_is_left_out(made_up):
+    text = report.table(made_up)
+    assert "layer 2x3 float32: 1 GFLOP at 100 GFLOP/s, 1 MB at 10 GB/s: limit 10.0 ms" in text
+    lines = {line.split("  ")[1]: line for line in text.splitlines() if line.startswith("  ")}
+    assert "40.0 ms" in lines["numpy lean"]
+    assert "2.00 x fastmlp" in lines["numpy lean"]
+    assert "25.0% of the limit" in lines["numpy lean"]
+    assert "  torch eager: no torch" in text
+    assert "  jax in layer 2x3 and 1 more: ValueError: no" in text
+    assert "width" not in text
+
+
+def test_where_fastmlp_loses(made_up):
+    expected = "predict 2x3 float32: jax takes 0.75 of fastmlp's time (0.75 .. 0.75)"
+    table = {**made_up, "rows": made_up["rows"][:4]}
+    assert report.losses(table) == [expected]
+    table["rows"][3]["ratio"] = 1.0
+    assert report.losses(table) == []
+
+
+def test_the_exponent_of_each_curve_is_fitted(made_up):
+    fitted = {(series, name): slopes for series, name, *slopes in report.exponents(made_up)}
+    assert fitted["width, training", "fastmlp"] == pytest.approx([2, 2])
+    assert fitted["width, inference", "fastmlp"] == pytest.approx([0.5, 0.5])
+    assert fitted["batch size, training", "numpy lean"] == pytest.approx([1, 1])
+    assert any("jax: 3.0 MB beside inputs of 2.0 MB" in line for line in report.growth(made_up))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (12.345, "12.3 s"),
+        (0.1, "100 ms"),
+        (2e-3, "2.00 ms"),
+        (5e-5, "50.0 us"),
+        (5e-9, "0.00500 us"),
+    ],
+)
+def test_durations(seconds, text):
+    assert report.duration(seconds) == text
+
+
+def test_the_readmes_part_is_replaced_and_nothing_else(made_up):
+    part = report.markdown(made_up, ["docs/pictures/width.svg"])
+    assert "| layer 2x3 float32 | 20.0 ms | 50% | 2.00 |  |" in part
+    assert "![width](docs/pictures/width.svg)" in part
+    text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    once = report.with_part(text, part)
+    assert once == f"before\n{report.BEGIN}\n{part}\n{report.END}\nafter\n"
+    assert report.with_part(once, part) == once
+    for broken in ("before", f"{report.BEGIN} only", f"{report.END}{report.BEGIN}"):
+        with pytest.raises(ValueError, match="expected the lines"):
+            report.with_part(broken, part)
+
+
+def test_the_readme_has_the_place_for_its_part():
+    readme = Path(__file__).parents[1] / "README.md"
+    assert report.BEGIN in report.with_part(readme.read_text(), "")
+
+
+def test_the_files_hold_every_row(made_up, tmp_path):
+    paths = results.write(made_up, tmp_path / "new")
+    assert results.read(paths[0]) == made_up
+    rows = list(csv.DictReader(io.StringIO(paths[1].read_text())))
+    assert tuple(rows[0]) == results.COLUMNS
+    assert [line["provider"] for line in rows] == [line["provider"] for line in made_up["rows"]]
+    assert float(rows[1]["median"]) == 0.04
+    assert rows[1]["versions"] == "python 3; numpy 2"
+
+
+def test_the_pictures_have_axes_with_units_and_every_provider(made_up, tmp_path):
+    paths = draw(made_up, tmp_path)
+    names = ["batch-size", "width", "time-to-accuracy"]
+    assert [path.name for path in paths] == [
+        f"{n}.{kind}" for n in names for kind in ("png", "svg")
+    ]
+    for path in paths:
+        assert path.stat().st_size > 1000
+    text = (tmp_path / "width.svg").read_text()
+    assert all(word in text for word in ("GFLOP/s", "hidden units", "limit (roofline)", "a CPU"))
+    assert "seconds of training" in (tmp_path / "time-to-accuracy.svg").read_text()
+    again = draw(made_up, tmp_path / "again")
+    assert again[1].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.parametrize(("factor", "problems"), [(0.84, 2), (0.86, 0), (1.5, 0)])
+def test_regressions_fail_below_085_of_the_committed_ratios(made_up, factor, problems):
+    slower = json.loads(json.dumps(made_up))
+    slower["rows"][1]["ratio"] *= factor
+    slower["rows"][0]["of_limit"] *= factor
+    assert len(regressions.compare(slower, made_up)) == problems
+
+
+def test_regressions_name_what_is_not_measured_any_more(made_up):
+    missing = {**made_up, "rows": made_up["rows"][2:]}
+    assert [line.rpartition(", ")[2] for line in regressions.compare(missing, made_up)] == [
+        "not measured now"
+    ] * 2
+
+
+@pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("name", [name for name in PROVIDERS if name != "torch.compile"])
+def test_every_provider_computes_what_it_is_asked_for(name, case):
+    provider = PROVIDERS[name]
+    if missing := provider.missing():
+        pytest.skip(f"{name}: no {', '.join(missing)}")
+    form = provider.form(case.operation)
+    arguments, error = case.make()
+    made = form(*arguments) if form else None
+    for call in made.values() if isinstance(made, dict) else [made] * (made is not None):
+        assert error(call()) < case.tolerance
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_yardstick_of_training_is_the_references_epoch(dtype):
+    x, y = cases.data(50, 20, dtype)
+    parameters = cases.initial_parameters((20, 8, 6, 10), dtype)
+    model = reference.MLP((20, 8, 6, 10), dtype=dtype, rng=0)
+    options = {"epochs": 2, "batch_size": 16, "learning_rate": 0.1, "optimizer": "sgd"}
+    model.fit(x, y, **options, shuffle=False)
+    call = numpy_lean.train(x, y, parameters, 16, 0.1)
+    call()
+    found = np.concatenate([array.ravel() for array in call()])
+    tolerance = {np.float32: 1e-5, np.float64: 1e-13}[dtype]
+    assert cases.relative_error(found, model.flat_parameters) < tolerance
+
+
+def test_a_wrong_provider_is_named_and_not_timed(monkeypatch):
+    def wrong(x, W, b):
+        return lambda: plain.layer(x, W, b)() * np.float32(1.001)
+
+    def broken(x, W, b):
+        raise OSError("no such thing\nbut more lines")
+
+    monkeypatch.setattr(numpy_lean, "layer", wrong)
+    failed = {}
+    case = cases.layer("float32", 9, 30, 7)
+    rows = measure(case, 1, 1, failed, providers=("fastmlp", "numpy lean", "fastmlp reference"))
+    assert [line["provider"] for line in rows] == ["fastmlp", "fastmlp reference"]
+    assert list(failed) == [f"numpy lean, {case.name}"]
+    assert "WrongResultError: expected a relative error below 0.0001" in next(iter(failed.values()))
+    monkeypatch.setattr(numpy_lean, "layer", broken)
+    measure(case, 1, 1, failed, providers=("fastmlp", "numpy lean"))
+    assert next(iter(failed.values())) == "OSError: no such thing"
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(3), np.full(4, np.nan), np.array([1, 2, 3, 4.1])])
+def test_the_relative_error_sees_shapes_nans_and_values(wrong):
+    expected = np.array([1.0, 2, 3, 4])
+    assert cases.relative_error(expected, expected) == 0
+    assert cases.relative_error(wrong, expected) > 1e-2
+
+
+def test_the_run_has_a_clean_environment_and_equal_threads(monkeypatch):
+    started = []
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
+    monkeypatch.setenv("OPENBLAS_L2_SIZE", "1")
+    monkeypatch.setattr(run.subprocess, "run", lambda *a, **k: started.append((a, k)) or Done)
+    assert cli.main(["bench", "--threads", "3", "--only", "layer"]) == 7
+    ((command,), options) = started[0]
+    assert json.loads(command[-1])["only"] == "layer"
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        assert name not in options["env"]
+        assert name in os.environ
+    assert {options["env"][name] for name in environment.THREADS} == {"3"}
+
+
+class Done:
+    returncode = 7
+
+
+def test_only_refuses_what_no_row_has():
+    with pytest.raises(ValueError, match="--only: expected part of a row's name"):
+        run.measure_all(False, "no such row", 1)
