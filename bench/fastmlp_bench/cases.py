@@ -10,7 +10,7 @@ import numpy as np
 
 import fastmlp
 
-from .providers import PROVIDERS, Array, plain, split
+from .providers import PROVIDERS, Array, numpy_lean, plain, split
 
 Error = Callable[[Any], float]
 
@@ -203,8 +203,8 @@ def train(dtype: str, samples: int, sizes: Sequence[int], batch_size: int, **fie
 def training_error(*arguments: Any) -> Error:
     """Compare with an epoch of plain NumPy: the error beside the epoch's change."""
     start = np.concatenate([a.ravel() for pair in split(arguments[2]) for a in pair])
-    form = PROVIDERS["numpy lean"].form("train")
-    expected = np.concatenate([array.ravel() for array in form(*arguments)()]) - start
+    call = numpy_lean.train(*arguments)
+    expected = np.concatenate([array.ravel() for array in call()]) - start
 
     def error(result: list[Array]) -> float:
         change = np.concatenate([np.asarray(array).ravel() for array in result]) - start

@@ -10,7 +10,7 @@ FORMATS = ("png", "svg")
 PANELS = ("training", "inference")
 CURVES = {"batch-size": ("batch size", "samples in a batch"), "width": ("width", "hidden units")}
 LIMIT = "limit (roofline)"
-SETTINGS = {"svg.hashsalt": "fastmlp", "font.size": 10, "svg.fonttype": "none"}
+SETTINGS: Any = {"svg.hashsalt": "fastmlp", "font.size": 10, "svg.fonttype": "none"}
 
 
 def draw(results: Results, folder: Path) -> list[Path]:

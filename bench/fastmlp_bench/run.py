@@ -92,14 +92,16 @@ def measure_all(
     total = len(chosen) * table_rounds + len(points) * curve_rounds
     rest = not only and curves
     startup = (STARTUP_ROUNDS[full] + 3) * (not only)
-    rows, failed = [], {}
+    rows: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
     with tqdm(total=total + startup, unit=" rounds", dynamic_ncols=True) as bar:
         advance: Callable[[], Any] = bar.update
         for case in chosen + points:
             bar.set_description(case.series or case.name)
             rounds = curve_rounds if case.series else table_rounds
             rows += measure(case, rounds, threads, failed, advance, names)
-        memory, accuracy = [], []
+        memory: list[Any] = []
+        accuracy: list[Any] = []
         if not only:
             bar.set_description("start-up")
             rows += measure_startup(full, STARTUP_ROUNDS[full], threads, failed, advance, names)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -58,23 +59,25 @@ def measure_startup(
     from .timing import interleaved, seconds_per_call
 
     started = {name: command for name, command in commands().items() if name in (*names, NUMBA)}
-    calls, first = {}, {}
+    calls: dict[str, Callable[[], None]] = {}
+    first = {}
     for name, command in started.items():
         try:
-            first[name] = seconds_per_call(lambda command=command: _run(command))
+            first[name] = seconds_per_call(partial(_run, command))
         except subprocess.CalledProcessError as error:
             failed[f"{name}, start-up"] = error.stderr.decode().strip().split("\n")[-1]
         else:
-            calls[name] = lambda command=command: _run(command)
+            calls[name] = partial(_run, command)
     seconds = interleaved(calls, rounds, done)
     if full and "fastmlp" in calls:
         with tempfile.TemporaryDirectory() as folder:
             cold = os.environ | {"NUMBA_CACHE_DIR": folder}
             first["fastmlp"] = seconds_per_call(lambda: _run(started["fastmlp"], cold))
-    shared = dict.fromkeys(("flops", "bytes", "value"), 0)
-    shared |= dict.fromkeys(("limit", "peak_flops", "bandwidth", "of_limit"))
-    shared |= {"operation": "start-up", "shape": "to the first training step", "dtype": "float32"}
-    shared |= {"series": "", "form": "", "threads": threads}
+    shared = {
+        **{"operation": "start-up", "shape": "to the first training step", "dtype": "float32"},
+        **{"series": "", "value": 0, "form": "", "threads": threads},
+        **dict.fromkeys(("flops", "bytes", "limit", "of_limit", "peak_flops", "bandwidth")),
+    }
     return [
         shared
         | {"provider": name, "first_call": first[name]}

@@ -110,7 +110,7 @@ def _updates(
     def form(**kind: bool) -> Call:
         parameter = torch.from_numpy(p.copy()).requires_grad_()
         parameter.grad = torch.from_numpy(g)
-        update = optimizer([parameter], lr=LEARNING_RATE, **options, **kind)  # type: ignore
+        update = optimizer([parameter], lr=LEARNING_RATE, **options, **kind)
 
         def call() -> torch.Tensor:
             update.step()

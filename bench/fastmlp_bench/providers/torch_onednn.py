@@ -1,5 +1,8 @@
 """PyTorch's own calls of oneDNN, with weights in oneDNN's layout: float32 only, no training."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -37,8 +40,12 @@ def predict(x: Array, parameters: list[Array]) -> Call | None:
     return call
 
 
-def _linear(samples: int, W: Array, b: Array, then: str) -> Call:
+def _linear(samples: int, W: Array, b: Array, then: str) -> Callable[[Any], Any]:
     weight = torch.from_numpy(np.ascontiguousarray(W.T))
     weight = torch.ops.mkldnn._reorder_linear_weight(weight, samples)
     bias, pointwise = torch.from_numpy(b), torch.ops.mkldnn._linear_pointwise
-    return lambda x: pointwise(x, weight, bias, then, [], "")
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        return pointwise(x, weight, bias, then, [], "")
+
+    return call
