@@ -6,10 +6,13 @@ import numpy as np
 
 from .providers import PROVIDERS
 from .results import Results, by_case
+from .startup import NUMBA
 
 Rows = dict[str, dict[str, Any]]
 
 OTHERS = {name for name in PROVIDERS if not name.startswith("fastmlp")}
+
+GROWTH = "the power of the seconds that was fitted, and in brackets that of the last step."
 
 BEGIN = "<!-- written by `fastmlp bench`: begin -->"
 END = "<!-- written by `fastmlp bench`: end -->"
@@ -77,17 +80,25 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def losses(results: Results) -> list[str]:
-    """Return a line for each place where another provider's median ratio to fastmlp is below 1."""
-    found = [
-        (row["ratio"], row)
-        for row in results["rows"]
-        if row["provider"] in OTHERS and row["ratio"] is not None and row["ratio"] < 1
-    ]
-    return [
-        f"{row['operation']} {row['shape']} {row['dtype']}: {row['provider']} takes {ratio:.2f} of "
-        f"fastmlp's time ({row['ratio_p20']:.2f} .. {row['ratio_p80']:.2f})"
-        for ratio, row in sorted(found, key=lambda pair: pair[0])
-    ]
+    """Return a line for each case in which another provider's median ratio to fastmlp is below 1.
+
+    The worst come first; in brackets the 20th and 80th percentiles of the rounds' ratios.
+    """
+    found = []
+    for (operation, shape, dtype, _, _), rows in by_case(results["rows"]).items():
+        faster = sorted(
+            (row["ratio"], name, row)
+            for name, row in rows.items()
+            if name in OTHERS and row["ratio"] is not None and row["ratio"] < 1
+        )
+        named = ", ".join(
+            f"{name} {ratio:.2f} ({row['ratio_p20']:.2f} .. {row['ratio_p80']:.2f})"
+            for ratio, name, row in faster
+        )
+        if faster:
+            line = f"{operation} {shape} {dtype}, times of fastmlp's: {named}"
+            found.append((faster[0][0], line))
+    return [line for _, line in sorted(found)]
 
 
 def exponents(results: Results) -> list[tuple[str, str, float, float]]:
@@ -110,22 +121,22 @@ def exponents(results: Results) -> list[tuple[str, str, float, float]]:
 
 
 def growth(results: Results) -> list[str]:
-    """Return a line for each exponent, and for each provider's memory."""
-    lines = [
-        f"{series}, {provider}: seconds grow with the power {slope:.2f} ({last:.2f} at the end)"
-        for series, provider, slope, last in exponents(results)
-    ]
-    return lines + [
-        f"memory of an epoch, {row['provider']}: {row['peak'] / 1e6:.1f} MB beside inputs of "
-        f"{row['inputs'] / 1e6:.1f} MB"
-        for row in results["memory"]
-    ]
+    """Return a line for each curve with its exponents, and one for the memory."""
+    curves: dict[str, list[str]] = {}
+    for series, provider, slope, last in exponents(results):
+        curves.setdefault(series, []).append(f"{provider} {slope:.2f} ({last:.2f})")
+    lines = [f"{series}: {', '.join(slopes)}" for series, slopes in curves.items()]
+    if memory := results["memory"]:
+        peaks = ", ".join(f"{row['provider']} {row['peak'] / 1e6:.1f} MB" for row in memory)
+        inputs = memory[0]["inputs"] / 1e6
+        lines.append(f"memory of an epoch, beside inputs of {inputs:.1f} MB: {peaks}")
+    return lines
 
 
 def markdown(results: Results, pictures: list[str]) -> str:
     """Return the README's part."""
-    names = list(dict.fromkeys(row["provider"] for row in results["rows"] if not row["series"]))
-    names = [name for name in names if name != "fastmlp"]
+    measured = {row["provider"] for row in results["rows"]}
+    names = [name for name in PROVIDERS if name in measured & OTHERS]
     lines = [
         f"Measured on {heading(results)}. Medians of interleaved rounds; beside fastmlp's time, "
         "what fraction of the machine's own limit it reaches; for the others, how many times "
@@ -141,9 +152,11 @@ def markdown(results: Results, pictures: list[str]) -> str:
                 f"| {operation} {shape} {dtype} | {_own(rows)} | {_fraction(rows)} "
                 f"| {' | '.join(cells)} |"
             )
+    alone = [row for row in results["rows"] if row["provider"] == NUMBA]
+    lines += ["", *(f"`{NUMBA}` alone takes {duration(row['median'])}." for row in alone)]
     lines += ["", "**Where fastmlp loses:**", ""]
     lines += [f"- {line}" for line in losses(results)] or ["- nowhere in this run"]
-    lines += ["", "**How cost grows:**", ""] + [f"- {line}" for line in growth(results)]
+    lines += ["", f"**How cost grows:** {GROWTH}", ""] + [f"- {line}" for line in growth(results)]
     lines += ["", *(f"![{_title(path)}]({path})" for path in pictures)]
     return "\n".join(lines)
 

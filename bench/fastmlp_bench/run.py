@@ -31,12 +31,16 @@ def main(options: dict[str, Any]) -> int:
     try:
         if update:
             _readme_with("")
+        elif not check:
+            Path(options["output"]).mkdir(parents=True, exist_ok=True)
         if check:
             return _check(options)
         results = measure_all(**{key: options[key] for key in ("full", "only", "threads")})
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"fastmlp bench: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130  # the parent says it
     folders = (RESULTS, PICTURES) if update else (Path(options["output"]),) * 2
     _print(results)
     _write(results, *folders, update)
@@ -49,7 +53,10 @@ def main(options: dict[str, Any]) -> int:
 def _readme_with(part: str) -> str:
     from .report import with_part
 
-    return with_part(Path("README.md").read_text(), part)
+    readme = Path("README.md")
+    if not readme.is_file():
+        raise FileNotFoundError("--update-readme: expected a README.md here; run it in a checkout")
+    return with_part(readme.read_text(), part)
 
 
 def _check(options: dict[str, Any]) -> int:
@@ -130,13 +137,13 @@ def _rest(full: bool, failed: dict[str, str], bar: Any) -> tuple[list[Any], list
 
 
 def _print(results: dict[str, Any]) -> None:
-    from .report import growth, losses, table
+    from .report import GROWTH, growth, losses, table
 
     print(table(results))
     print("\nwhere fastmlp loses:")
     print("\n".join(f"  {line}" for line in losses(results)) or "  nowhere in this run")
     if lines := growth(results):
-        print("\nhow cost grows:")
+        print(f"\nhow cost grows: {GROWTH}")
         print("\n".join(f"  {line}" for line in lines))
 
 
