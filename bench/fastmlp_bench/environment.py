@@ -107,7 +107,7 @@ def machine(threads: int) -> dict[str, Any]:
 
     return {
         "cpu": cpu_name(),
-        "cores": cores(),
+        "cores": os.cpu_count(),
         "threads": threads,
         "vector_bits": vector_bits(),
         "system": f"{platform.system()} {platform.machine()}",
