@@ -1,6 +1,7 @@
 """Before any library loads: nothing a shell sets against one, the same threads for all."""
 
 import os
+import warnings
 
 from fastmlp_bench import environment
 
@@ -33,4 +34,6 @@ def run(request, benchmark):
         benchmark.extra_info |= {"form": form, "first_call": first}
         benchmark(call)
 
-    return run
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of other libraries
+        yield run

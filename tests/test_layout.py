@@ -19,7 +19,9 @@ PLACES = [
     "tests/test_{}.py",
     "bench/bench_{}.py",
 ]
-SOURCES = sorted([*ROOT.glob("fastmlp/**/*.py"), *ROOT.glob("kernels/**/*.py")])
+SOURCES = sorted(
+    path for folder in ("fastmlp", "kernels", "bench") for path in ROOT.glob(f"{folder}/**/*.py")
+)
 # NumPy's calls whose bits depend on the machine.
 BANNED = {
     *("matmul", "dot", "vdot", "inner", "outer", "tensordot", "einsum", "sum", "mean", "cumsum"),

@@ -99,7 +99,9 @@ def test_a_wrong_step_changes_no_parameter(module):
 def test_one_hot():
     assert_same_bits(one_hot([2, 0], 3), np.array([[0, 0, 1], [1, 0, 0]], np.float64))
     assert_same_bits(one_hot(np.zeros(0, np.uint8), 2, np.float32), np.zeros((0, 2), np.float32))
-    with pytest.raises(ValueError, match=r"labels\[1\]: expected 0 to 2, got 3; .*take 4 classes or more"):
+    with pytest.raises(
+        ValueError, match=r"labels\[1\]: expected 0 to 2, got 3; .*take 4 classes or more"
+    ):
         one_hot([0, 3], 3)
     with pytest.raises(ValueError, match=r"labels\[0\]: expected 0 to 9, got -1; "):
         one_hot([-1])
