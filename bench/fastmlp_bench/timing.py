@@ -10,7 +10,9 @@ from .providers import Array, Call
 
 SAMPLE_SECONDS = 0.01  # a sample repeats a short call until it takes this long
 LONG_SECONDS = 0.05  # a call of this length needs no other before it to wake its threads
-PAUSE_SECONDS = 0.02  # between providers, until the threads of the last one have stopped spinning
+PAUSE_SECONDS = (
+    0.05  # until the threads of the last provider sleep: those of OpenBLAS spin for 25 ms
+)
 
 
 def seconds_per_call(call: Call, repeats: int = 1) -> float:
