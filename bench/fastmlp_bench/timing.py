@@ -10,9 +10,8 @@ from .providers import Array, Call
 
 SAMPLE_SECONDS = 0.01  # a sample repeats a short call until it takes this long
 LONG_SECONDS = 0.05  # a call of this length needs no other before it to wake its threads
-PAUSE_SECONDS = (
-    0.05  # until the threads of the last provider sleep: those of OpenBLAS spin for 25 ms
-)
+PAUSE_SECONDS = 0.01
+MOST_SECONDS = 0.5
 
 
 def seconds_per_call(call: Call, repeats: int = 1) -> float:
@@ -21,6 +20,18 @@ def seconds_per_call(call: Call, repeats: int = 1) -> float:
     for _ in range(repeats):
         call()
     return (time.perf_counter() - start) / repeats
+
+
+def wait_for_threads() -> None:
+    """Sleep until no thread of this process runs: those of OpenBLAS spin for 100 ms after a call.
+
+    A call that has to share a core with one would take twice its time.
+    """
+    for _ in range(int(MOST_SECONDS / PAUSE_SECONDS)):
+        start = time.process_time()
+        time.sleep(PAUSE_SECONDS)
+        if time.process_time() - start < PAUSE_SECONDS / 4:
+            return
 
 
 def interleaved(
@@ -39,7 +50,7 @@ def interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            time.sleep(PAUSE_SECONDS)
+            wait_for_threads()
             if not seconds[name] or seconds[name][-1] < LONG_SECONDS:
                 seconds_per_call(call, repeats[name])  # until its own threads are awake
             seconds[name].append(seconds_per_call(call, repeats[name]))
