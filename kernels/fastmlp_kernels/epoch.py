@@ -50,7 +50,6 @@ from fastmlp_kernels.memory import address, aligned, keep_alive
 from fastmlp_kernels.microkernel import micro_kernel
 from fastmlp_kernels.parallel import run_team
 from fastmlp_kernels.team import (
-    TEAM_BYTES,
     await_stage,
     dismiss,
     finish_task,
@@ -58,6 +57,7 @@ from fastmlp_kernels.team import (
     join_team,
     open_stage,
     take_task,
+    team_bytes,
     wait,
 )
 from fastmlp_kernels.weight_update import (
@@ -136,9 +136,10 @@ def read_epoch(data):
 @jit
 def help_team(zero, data, thread):
     """Take tasks of any stage until all is over."""
-    team, spins = read_epoch(data).team, 0
+    epoch, spins = read_epoch(data), 0
+    team, num_threads = epoch.team, epoch.num_threads
     while not is_over(team):
-        number = take_task(team)
+        number = take_task(team, thread, num_threads)
         if number < 0:
             spins = wait(spins)
             continue
@@ -153,12 +154,12 @@ def run_stage(zero, data, stage):
     numba.carray(data, EPOCH_FIELDS)[STAGE] = stage
     epoch = read_epoch(data)
     tasks = count_tasks(epoch)
-    open_stage(epoch.team, tasks)
-    number = take_task(epoch.team)
+    open_stage(epoch.team, tasks, epoch.num_threads)
+    number = take_task(epoch.team, 0, epoch.num_threads)
     while number >= 0:
         run_task(zero, epoch, number, 0)
         finish_task(epoch.team)
-        number = take_task(epoch.team)
+        number = take_task(epoch.team, 0, epoch.num_threads)
     await_stage(epoch.team, tasks)
 
 
@@ -288,12 +289,11 @@ def train(
     workspace = whole_lines(2 * panels_bytes + workspace_elements(epoch, batch_size) * itemsize)
     gathered = whole_lines(rows * gathered_row * itemsize if order.size else 0)
     parts = count_runs(epoch) * parameters.size * itemsize if leaves_each else 0
-    memory = np.zeros(
-        TEAM_BYTES + gathered + num_threads * workspace + buffers + parts + 64, np.uint8
-    )
+    size = team_bytes(num_threads) + gathered + num_threads * workspace + buffers + parts
+    memory = np.zeros(size + 64, np.uint8)
     data = np.array(epoch)
     place = aligned(memory)
-    data[TEAM], data[GATHERED] = place, place + TEAM_BYTES
+    data[TEAM], data[GATHERED] = place, place + team_bytes(num_threads)
     data[WORKSPACE], data[WORKSPACE_BYTES] = data[GATHERED] + gathered, workspace
     place = data[WORKSPACE] + num_threads * workspace
     data[PARTS] = lay_out(table, layers, place, rows, batch_size, itemsize)

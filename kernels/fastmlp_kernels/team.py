@@ -12,14 +12,14 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastmlp_kernels.blocking import LINE
 from fastmlp_kernels.cpu import architecture
-from fastmlp_kernels.jit import jit
+from fastmlp_kernels.jit import jit, share
 
-# The team's words, each on a cache line of its own: tasks of the open stage in the upper half and
-# the next one below; how many are finished; whether all is over; how many threads have come.
-LINE = 64
-TASKS, FINISHED, OVER, COME = (LINE * line for line in range(4))
-TEAM_BYTES = 4 * LINE
+# The team's words, each on a cache line of its own: how many tasks are finished, whether all is
+# over, how many threads have come; then one for each thread, with the end of its share of the open
+# stage's tasks in the upper half, and the next of them in the lower one.
+FINISHED, OVER, COME, SHARES = (LINE * line for line in range(4))
 
 SPINS = 1000  # about 20 us of waiting before a thread lets others have its core
 
@@ -100,22 +100,36 @@ def join_team(team):
 
 
 @jit
-def open_stage(team, tasks):
-    """Let the team take `tasks` tasks (fewer than 2^31); what they need to know is written."""
-    _write(team + FINISHED, 0)
-    _write(team + TASKS, tasks << 32)
+def team_bytes(num_threads):
+    """The memory of a team."""
+    return SHARES + num_threads * LINE
 
 
 @jit
-def take_task(team):
-    """Return the number of a task that nobody else has, or -1 if there is none."""
+def open_stage(team, tasks, num_threads):
+    """Let the team take `tasks` tasks (fewer than 2^31); what they need to know is written."""
+    _write(team + FINISHED, 0)
+    for thread in range(num_threads):
+        mine = share(tasks, thread, num_threads)
+        _write(team + SHARES + thread * LINE, (mine.stop << 32) | mine.start)
+
+
+@jit
+def take_task(team, thread, num_threads):
+    """Return the number of a task that nobody else has, or -1 if there is none.
+
+    A thread's own share comes first, so that what it wrote in the last step is in its cache; then
+    it helps the others.
+    """
     # A thread that comes late to one stage may get a task of the next: both are as good.
-    tasks = _read(team + TASKS)
-    if tasks & 0xFFFFFFFF >= tasks >> 32:
-        return -1
-    tasks = _add_one(team + TASKS)
-    number = tasks & 0xFFFFFFFF
-    return number if number < tasks >> 32 else -1
+    for other in range(thread, thread + num_threads):
+        place = team + SHARES + other % num_threads * LINE
+        tasks = _read(place)
+        if tasks & 0xFFFFFFFF < tasks >> 32:
+            tasks = _add_one(place)
+            if tasks & 0xFFFFFFFF < tasks >> 32:
+                return tasks & 0xFFFFFFFF
+    return -1
 
 
 @jit
