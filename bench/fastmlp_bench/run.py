@@ -11,7 +11,7 @@ from . import environment
 
 RESULTS, PICTURES = Path("bench/results"), Path("docs/pictures")
 # Rounds of the table and of the curves.
-ROUNDS = {True: (11, 5), False: (5, 3)}
+ROUNDS = {True: (9, 3), False: (5, 3)}
 STARTUP_ROUNDS = {True: 7, False: 3}
 EPOCHS = {True: 10, False: 3}
 LEFT_OUT_OF_QUICK = {"torch.compile": "left out of the quick form: it compiles; see --full"}
