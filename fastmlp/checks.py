@@ -1,5 +1,6 @@
 """The one place that checks what a caller passes, and words the errors."""
 
+import operator
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -33,7 +34,7 @@ def real_arrays(**named: object) -> tuple[Array, ...]:
     for name, array in zip(named, arrays, strict=True):
         if array.dtype.kind not in "fiub":
             raise dtype_error(
-                name, "an array of float32 or float64", array.dtype, _numeric_mend(name, array)
+                name, "an array of float32 or float64", array.dtype, numeric_mend(name, array)
             )
     common = np.result_type(*arrays)
     if common not in FLOATS:
@@ -73,6 +74,18 @@ def _would_flush(array: Array, dtype: np.dtype[Any]) -> bool:
     return bool(np.any((twice != 0) & (twice < least)))
 
 
+def integer(name: str, value: object, mend: str = "") -> int:
+    """Return `value` as an int; TypeError for what is none, booleans and arrays among them."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        mend = mend or f"pass int({name})"
+        got = type(value).__name__
+        raise TypeError(f"{name}: expected an integer, got {got}; {mend}") from None
+
+
 def plain_array(name: str, value: object) -> Array:
     """Return `value` as an array.
 
@@ -102,7 +115,8 @@ def _of_one_dtype(values: tuple[object, ...]) -> TypeGuard[tuple[Array, ...]]:
     return all(type(value) is np.ndarray and value.dtype is dtype for value in values)
 
 
-def _numeric_mend(name: str, array: Array) -> str:
+def numeric_mend(name: str, array: Array) -> str:
+    """Return what to do with an array that holds no real numbers."""
     if array.dtype.kind == "c":
         return f"pass the real part, {name}.real"
     return f"convert with np.asarray({name}, dtype=np.float32)"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import Array, dtype_error, plain_array, shape_error
+from .checks import Array, dtype_error, integer, plain_array, shape_error
 from .labels import class_labels, one_hot
 from .parameters import shuffled
 from .update_checks import decay_rate, real_number
@@ -226,11 +226,7 @@ def checked_data(model: "Estimator", x: Array, y: ArrayLike, names: str) -> tupl
 
 
 def _count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(
-            f"{name}: expected an integer, got {type(value).__name__}; pass int({name})"
-        )
-    count = int(value.__index__())
+    count = integer(name, value)
     if count < 1:
         raise shape_error(name, "1 or more", count, f"pass {name}=10")
     return count

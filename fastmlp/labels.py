@@ -5,7 +5,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .checks import Array, dtype_error, like, plain_array, real_arrays, rows_of_classes, shape_error
+from .checks import (
+    Array,
+    dtype_error,
+    integer,
+    like,
+    plain_array,
+    real_arrays,
+    rows_of_classes,
+    shape_error,
+)
 
 
 def one_hot(labels: ArrayLike, classes: int = 10, dtype: DTypeLike = np.float64) -> Array:
@@ -82,11 +91,7 @@ def _some_samples(log_prob: Array) -> None:
 
 
 def _integers(labels: Array, classes: int, name: str = "labels") -> Array:
-    if isinstance(classes, bool) or not hasattr(classes, "__index__"):
-        raise TypeError(
-            f"classes: expected an integer, got {type(classes).__name__}; pass int(classes)"
-        )
-    classes = classes.__index__()
+    classes = integer("classes", classes)
     if classes < 1:
         raise shape_error("classes", "1 or more", classes, "pass the number of classes")
     if labels.dtype.kind not in "iu":

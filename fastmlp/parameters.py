@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .checks import FLOATS, Array, converted, dtype_error, plain_array, shape_error
+from .checks import (
+    FLOATS,
+    Array,
+    converted,
+    dtype_error,
+    integer,
+    numeric_mend,
+    plain_array,
+    shape_error,
+)
 
 Rng = int | np.random.Generator | np.random.BitGenerator | None
 
@@ -149,9 +158,7 @@ class Parameters:
         """Return x as a matrix (N, inputs); raise where it does not fit the model."""
         x = plain_array("x", x)
         if x.dtype.kind not in "fiub":
-            raise dtype_error(
-                "x", f"an array of {self.dtype}", x.dtype, "convert with x.astype(np.float32)"
-            )
+            raise dtype_error("x", f"an array of {self.dtype}", x.dtype, numeric_mend("x", x))
         if np.result_type(x, self.dtype) != self.dtype:
             raise dtype_error(
                 "x",
@@ -245,13 +252,7 @@ def _checked_sizes(sizes: object) -> tuple[int, ...]:
             f"sizes: expected a list of integers, got {type(sizes).__name__}; "
             "pass for example [784, 100, 10]"
         )
-    checked = []
-    for size in sizes:
-        if isinstance(size, bool) or not hasattr(size, "__index__"):
-            raise TypeError(
-                f"sizes: expected integers, got {type(size).__name__}; convert with int(...)"
-            )
-        checked.append(int(size.__index__()))
+    checked = [integer("sizes", size, "pass for example [784, 100, 10]") for size in sizes]
     if len(checked) < 2 or min(checked) < 1:
         raise shape_error(
             "sizes",

@@ -5,7 +5,7 @@ import threading
 
 import numba
 
-from .checks import shape_error
+from .checks import integer, shape_error
 
 # Starting a parallel region costs 1 to 3 us; below this many multiply-adds (about 4 us of one
 # core's work) a call stays serial.
@@ -24,11 +24,7 @@ def set_num_threads(num_threads: int) -> None:
     OpenMP: that ends a child that starts threads after its parent did.
     """
     global _num_threads
-    if isinstance(num_threads, bool) or not hasattr(num_threads, "__index__"):
-        raise TypeError(
-            f"num_threads: expected an integer, got {type(num_threads).__name__}; pass int(...)"
-        )
-    count = num_threads.__index__()
+    count = integer("num_threads", num_threads)
     most = numba.config.NUMBA_NUM_THREADS
     if not 1 <= count <= most:
         raise shape_error(

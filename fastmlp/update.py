@@ -26,6 +26,7 @@ from .update_checks import (
 # An element takes about as long as eight multiply-adds: 0.13 ns on one core of an EPYC 9005.
 WORK_PER_ELEMENT = 8
 
+MOST_POWERS = 100
 _powers: dict[float, tuple[int, float]] = {}
 
 
@@ -100,6 +101,8 @@ def _power(base: float, exponent: int) -> float:
         if smaller == power:  # 0 or a subnormal that rounds to itself: it stays
             break
         power = smaller
+    if len(_powers) > MOST_POWERS:  # a sweep over betas would keep one for each
+        _powers.clear()
     _powers[base] = exponent, power
     return power
 

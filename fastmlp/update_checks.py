@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .checks import FLOATS, Array, dtype_error, overlaps_itself, plain_array, shape_error
+from .checks import FLOATS, Array, dtype_error, integer, overlaps_itself, plain_array, shape_error
 
 GRADS = 1  # the place of grads in the lists params, grads, states: the one that is only read
 
@@ -39,9 +39,7 @@ def decay_rate(name: str, value: object) -> float:
 
 def step_number(step: object) -> int:
     """Return `step` as an int; TypeError for a non-integer, ValueError below 1."""
-    if isinstance(step, bool) or not hasattr(step, "__index__"):
-        raise TypeError(f"step: expected an integer, got {type(step).__name__}; pass int(step)")
-    number = int(step.__index__())
+    number = integer("step", step)
     if number < 1:
         raise shape_error("step", "1 or more", number, "count the steps from 1")
     return number

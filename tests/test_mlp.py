@@ -336,7 +336,7 @@ def test_initial_weights_are_the_specified_bits():
 def test_errors_say_expected_got_and_mend(module):
     with pytest.raises(TypeError, match=r"sizes: expected a list of integers, got int; pass"):
         module.MLP(784)
-    with pytest.raises(TypeError, match=r"sizes: expected integers, got float; convert"):
+    with pytest.raises(TypeError, match=r"sizes: expected an integer, got float; pass"):
         module.MLP([784, 10.0])
     with pytest.raises(ValueError, match=r"sizes: expected two or more sizes .* got \[784\]"):
         module.MLP([784])
