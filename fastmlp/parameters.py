@@ -234,7 +234,17 @@ def uniform(generator: np.random.PCG64, shape: tuple[int, int], bound: float) ->
 
 def shuffled(generator: np.random.PCG64, count: int) -> Array:
     """Return 0 .. count - 1 in a random order: the stable argsort of `count` raw draws."""
-    return np.argsort(np.asarray(generator.random_raw(count)), kind="stable")
+    return stable_order(np.asarray(generator.random_raw(count)))
+
+
+def stable_order(draws: Array) -> Array:
+    """Return np.argsort(draws, kind="stable")."""
+    # Without equal draws every order is stable; for 60,000, 0.6 ms instead of 3.7.
+    order = np.argsort(draws)
+    in_order = draws[order]
+    if np.any(in_order[1:] == in_order[:-1]):
+        return np.argsort(draws, kind="stable")
+    return order
 
 
 def _bound(inputs: int, outputs: int, last: bool) -> float:

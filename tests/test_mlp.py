@@ -7,7 +7,7 @@ from helpers import DTYPES, assert_same_bits, floats, layouts, with_threads
 
 import fastmlp
 from fastmlp import reference
-from fastmlp.parameters import shuffled, uniform
+from fastmlp.parameters import shuffled, stable_order, uniform
 
 MODELS = [
     {"sizes": [5, 3], "bias": False},
@@ -330,6 +330,12 @@ def test_initial_weights_are_the_specified_bits():
         "-0x1.d77a103be9318p-2",
     ]
     assert shuffled(np.random.PCG64(0), 10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
+
+
+@pytest.mark.parametrize("most", [2**64 - 1, 3000, 40, 1])
+def test_a_shuffle_is_the_stable_order_of_its_draws(most):
+    draws = np.random.PCG64(1).random_raw(3000) % np.uint64(most)
+    assert_same_bits(stable_order(draws), np.argsort(draws, kind="stable"))
 
 
 @pytest.mark.parametrize("module", [fastmlp, reference])
