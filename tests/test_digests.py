@@ -62,10 +62,26 @@ def test_each_threading_layer(layer):
     assert differing(found) == []
 
 
-@pytest.mark.parametrize("width", [width for width in WIDTHS if width < vector_bits()])
-def test_narrower_vectors_and_no_fma(width):
-    found = _digests_of_a_process("cells", FASTMLP_VECTOR_BITS=str(width))
-    assert differing(found) == []
+NARROWER = [width for width in WIDTHS if width < vector_bits()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cells_of_width(tmp_path_factory):
+    """Processes that compute the cells at each narrower width, which each compile for a minute.
+
+    They start together with the first test here, and use the cores that the other tests don't.
+    """
+    folder = tmp_path_factory.mktemp("digests")
+    started = {}
+    for width in NARROWER:
+        environment = _with_paths(os.environ | {"FASTMLP_VECTOR_BITS": str(width)})
+        with (folder / f"{width}.json").open("w") as output:
+            command = [sys.executable, str(HERE / "digests.py"), "cells"]
+            started[width] = subprocess.Popen(command, env=environment, stdout=output)
+    yield lambda width: (started[width].wait(), (folder / f"{width}.json").read_text())
+    for process in started.values():
+        process.kill()
+        process.wait()
 
 
 def test_a_spawned_child():
@@ -109,6 +125,13 @@ def test_a_damaged_cache_is_compiled_again(tmp_path):
         assert "could not be read" not in healed.stderr
 
 
+@pytest.mark.parametrize("width", NARROWER)
+def test_narrower_vectors_and_no_fma(width, cells_of_width):
+    code, output = cells_of_width(width)
+    assert code == 0
+    assert differing(json.loads(output)) == []
+
+
 def _digests_of_a_process(argument, **variables):
     run = _run([str(HERE / "digests.py"), argument], os.environ | variables)
     return json.loads(run.stdout)
@@ -121,10 +144,11 @@ def _run(arguments, environment):
 
 
 def _start(arguments, environment):
-    paths = [str(HERE.parent), str(HERE.parent / "kernels"), str(HERE)]
     return subprocess.run(
-        [sys.executable, *arguments],
-        env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
+        [sys.executable, *arguments], env=_with_paths(environment), capture_output=True, text=True
     )
+
+
+def _with_paths(environment):
+    paths = [str(HERE.parent), str(HERE.parent / "kernels"), str(HERE)]
+    return environment | {"PYTHONPATH": os.pathsep.join(paths)}
