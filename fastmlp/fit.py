@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -104,7 +105,7 @@ def train(
     history, finished = History(), 0
     states = np.zeros(STATES[schedule.optimizer] * model.flat_parameters.size, model.dtype)
     try:
-        with _bar(schedule.epochs, progress) as bar:
+        with _bar(schedule.epochs) if progress else nullcontext() as bar:
             for number in range(schedule.epochs):
                 start = time.perf_counter()
                 order = None if generator is None else shuffled(generator, len(x))
@@ -120,8 +121,9 @@ def train(
                     loss, accuracy = model._evaluate(*validation)
                     history.validation_loss.append(loss)
                     history.validation_accuracy.append(accuracy)
-                bar.set_postfix(_last(history), refresh=False)
-                bar.update()
+                if bar is not None:
+                    bar.set_postfix(_last(history), refresh=False)
+                    bar.update()
                 if callback is not None and callback(history):
                     break
     except KeyboardInterrupt:
@@ -232,13 +234,12 @@ def _count(name: str, value: object) -> int:
     return count
 
 
-def _bar(epochs: int, progress: bool) -> Any:
-    from tqdm import tqdm
+def _bar(epochs: int) -> Any:
+    from tqdm import tqdm  # 20 ms of a first step that shows no bar
 
     # Written to a file, each refresh would be a line: there, only the last one.
     interval = 0.1 if sys.stderr.isatty() else math.inf
-    disable = not progress
-    return tqdm(total=epochs, desc="fit", unit=" epochs", mininterval=interval, disable=disable)
+    return tqdm(total=epochs, desc="fit", unit=" epochs", mininterval=interval)
 
 
 def _last(history: History) -> dict[str, str]:
