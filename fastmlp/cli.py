@@ -136,7 +136,9 @@ def _add_bench(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "two minutes; the kernels' first compilation comes on top.",
     )
     bench.set_defaults(run=_bench)
-    bench.add_argument("--full", action="store_true", help="all rows and curves: half an hour")
+    bench.add_argument(
+        "--full", action="store_true", help="all rows and curves: a quarter of an hour"
+    )
     bench.add_argument("--only", default="", metavar="TEXT", help="rows whose name contains this")
     bench.add_argument(
         "--threads", type=_count, metavar="N", help="of every library, default all cores"
