@@ -11,8 +11,8 @@ from . import environment
 
 RESULTS, PICTURES = Path("bench/results"), Path("docs/pictures")
 # Rounds of the table and of the curves.
-ROUNDS = {True: (9, 3), False: (5, 3)}
-STARTUP_ROUNDS = {True: 7, False: 3}
+ROUNDS = {True: (9, 3), False: (3, 2)}
+STARTUP_ROUNDS = {True: 7, False: 2}
 EPOCHS = {True: 10, False: 3}
 LEFT_OUT_OF_QUICK = {"torch.compile": "left out of the quick form: it compiles; see --full"}
 
