@@ -8,7 +8,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .checks import Array
-from .fit import Epoch, History, Schedule, checked_data, checked_schedule, sample_losses, train
+from .fit import (
+    Epoch,
+    History,
+    Samples,
+    Schedule,
+    checked_data,
+    checked_schedule,
+    composed_epoch,
+    sample_losses,
+    train,
+)
 from .parameters import Parameters, Rng, bit_generator
 
 
@@ -18,7 +28,21 @@ class Estimator(Parameters):
     # The operations that make log-probabilities of the logits; the first makes the probabilities.
     _head: ClassVar[tuple[type[Any], ...]]
     _updates: ClassVar[dict[str, Callable[..., None]]]
+    # The mean over samples, values (N,).
+    _mean: Callable[[Array], Any]
+    _last_forward: tuple[list[Array], list[Any]]
     _last_logits: Array
+
+    def forward(self, x: Array) -> Array:
+        """Return log_prob (N, classes) for x (N, ...) with `sizes[0]` numbers for each sample.
+
+        It is kept as `log_prob`, which is also `h{layers}_log`. x of a dtype wider than the model's
+        is a TypeError, a shape that doesn't fit is a ValueError.
+        """
+        activations, self._last_logits = self._run_layers(self._inputs(x))
+        self.log_prob, head = self._run_head(self._last_logits)
+        self._last_forward = activations, head
+        return self.log_prob
 
     def fit(
         self,
@@ -70,10 +94,7 @@ class Estimator(Parameters):
 
         Raises what `forward` raises.
         """
-        h = self._logits(self._inputs(x))
-        for operation in self._head:
-            h = operation().forward(h)
-        return h
+        return self._run_head(self._logits(self._inputs(x)))[0]
 
     def predict_proba(self, x: Array) -> Array:
         """Return the probabilities (N, classes) for x (N, ...). Raises what `forward` raises."""
@@ -98,40 +119,34 @@ class Estimator(Parameters):
 
     def _evaluate(self, x: Array, labels: Array) -> tuple[float, float]:
         """Return loss and accuracy for what checked_data gives."""
-        h = logits = self._logits(x)
-        for operation in self._head:
-            h = operation().forward(h)
+        logits = self._logits(x)
         hits = int(np.count_nonzero(np.argmax(logits, axis=1) == labels))
-        return float(self._mean(sample_losses(h, labels))), hits / len(x)
+        losses = sample_losses(self._run_head(logits)[0], labels)
+        return float(self._mean(losses)), hits / len(x)
+
+    def _logits(self, x: Array) -> Array:
+        """Return the last layer's outputs for x (N, inputs)."""
+        return self._run_layers(x)[1]
+
+    def _run_head(self, h: Array) -> tuple[Array, list[Any]]:
+        """Return the log-probabilities for the logits h, and the operations that made them."""
+        head = [operation() for operation in self._head]
+        for operation in head:
+            h = operation.forward(h)
+        return h, head
+
+    def _train_epoch(self, data: Samples, schedule: Schedule, states: Array, number: int) -> Epoch:
+        """Train an epoch on a copy of the parameters: by its operations, one after the other."""
+        return composed_epoch(self, data, schedule, states, number)
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
         """Return the class (N,) of each sample of x (N, ...)."""
 
     @abstractmethod
-    def forward(self, x: Array) -> Array:
-        """Return log_prob (N, classes), and keep what backward needs."""
-
-    @abstractmethod
     def backward(self, label: Array) -> None:
         """Write the gradients of the last forward's loss to `gradients`."""
 
     @abstractmethod
-    def _logits(self, x: Array) -> Array:
-        """Return the last layer's outputs for x (N, inputs)."""
-
-    @abstractmethod
-    def _mean(self, values: Array) -> Any:
-        """Return the mean over samples, values (N,)."""
-
-    @abstractmethod
-    def _train_epoch(
-        self,
-        x: Array,
-        labels: Array,
-        order: Array | None,
-        schedule: Schedule,
-        states: Array,
-        number: int,
-    ) -> Epoch:
-        """Train an epoch on a copy of the parameters; labels come in the order of the samples."""
+    def _run_layers(self, h: Array) -> tuple[list[Array], Array]:
+        """Return the inputs of all layers, the first of them h (N, inputs), and the logits."""

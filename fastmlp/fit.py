@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from fastmlp_kernels.weight_update import CONSTANTS
 from numpy.typing import ArrayLike
 
 from .checks import Array, dtype_error, integer, plain_array, shape_error
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 STATES = {"sgd": 0, "momentum": 1, "adam": 2}
 OPTIMIZERS = list(STATES)
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as Kingma & Ba (2015) propose
-CONSTANTS = 8  # of a step, see `Schedule.constants`
 
 
 @dataclass
@@ -91,6 +91,14 @@ class Epoch(NamedTuple):
     hits: int
 
 
+class Samples(NamedTuple):
+    """What an epoch visits: x (N, inputs); its labels in the order; the order, None: as x lies."""
+
+    x: Array
+    labels: Array
+    order: Array | None
+
+
 def train(
     model: "Estimator",
     x: Array,
@@ -109,8 +117,8 @@ def train(
             for number in range(schedule.epochs):
                 start = time.perf_counter()
                 order = None if generator is None else shuffled(generator, len(x))
-                in_order = labels if order is None else labels[order]
-                epoch = model._train_epoch(x, in_order, order, schedule, states, number)
+                data = Samples(x, labels if order is None else labels[order], order)
+                epoch = model._train_epoch(data, schedule, states, number)
                 # The model changes here only: an interrupt leaves it as an epoch has left it.
                 model.flat_parameters[...] = epoch.parameters
                 finished = number + 1
@@ -134,15 +142,10 @@ def train(
 
 
 def composed_epoch(
-    model: "Estimator",
-    x: Array,
-    labels: Array,
-    order: Array | None,
-    schedule: Schedule,
-    states: Array,
-    number: int,
+    model: "Estimator", data: Samples, schedule: Schedule, states: Array, number: int
 ) -> Epoch:
     """One epoch as forward, backward and update for each batch: the definition of an epoch."""
+    x, labels, order = data
     worker = copy.deepcopy(model)
     parameters, gradients = worker.flat_parameters, worker.flat_gradients
     state = [[half] for half in states.reshape(-1, parameters.size)]

@@ -11,7 +11,7 @@ from . import notebook
 from .arithmetic_mode import is_numpy
 from .checks import Array, real_arrays, remembered
 from .estimator import Estimator
-from .fit import OPTIMIZERS, Epoch, Schedule, composed_epoch
+from .fit import OPTIMIZERS, Epoch, Samples, Schedule
 from .log import Log
 from .log_softmax import LogSoftmax
 from .loss import mean
@@ -41,23 +41,8 @@ class MLP(Estimator):
         "momentum": momentum,
         "adam": adam,
     }
-    _last_forward: tuple[list[Array], list[Any]]
+    _mean = staticmethod(mean)
     _compiled: tuple[Callable[..., None], Array, Array, Array] | None = None
-
-    def forward(self, x: Array) -> Array:
-        """Return log_prob (N, classes) for x (N, ...) with `sizes[0]` numbers for each sample.
-
-        It is kept as `log_prob`, which is also `h{layers}_log`. x of a dtype wider than the model's
-        is a TypeError, a shape that doesn't fit is a ValueError.
-        """
-        activations, h = self._run_layers(self._inputs(x))
-        self._last_logits = h
-        head = [operation() for operation in self._head]
-        for operation in head:
-            h = operation.forward(h)
-        self._last_forward = activations, head
-        self.log_prob = h
-        return h
 
     def predict(self, x: Array) -> Array:
         """Return the class (N,) of each sample of x (N, ...), as int64: the first largest logit.
@@ -66,7 +51,7 @@ class MLP(Estimator):
         stay those of the last forward. A NaN counts as largest. Raises what `forward` raises.
         """
         if is_numpy():
-            return np.asarray(np.argmax(self._run_layers(self._inputs(x))[1], axis=1))
+            return np.asarray(np.argmax(self._logits(self._inputs(x)), axis=1))
         # The usual array goes straight to the kernel, which takes no other dtype or layout than its
         # own: checks of them here would cost a tenth of the 3 us of a single row.
         if (
@@ -137,23 +122,10 @@ class MLP(Estimator):
         if self.bias[layer]:
             affine(np.ones((1, len(x)), x.dtype), g, None, grad_W[inputs:], relu=False)
 
-    def _logits(self, x: Array) -> Array:
-        return self._run_layers(x)[1]
-
-    def _mean(self, values: Array) -> Any:
-        return mean(values)
-
-    def _train_epoch(
-        self,
-        x: Array,
-        labels: Array,
-        order: Array | None,
-        schedule: Schedule,
-        states: Array,
-        number: int,
-    ) -> Epoch:
+    def _train_epoch(self, data: Samples, schedule: Schedule, states: Array, number: int) -> Epoch:
         if is_numpy() or self._head != (LogSoftmax,):
-            return composed_epoch(self, x, labels, order, schedule, states, number)
+            return super()._train_epoch(data, schedule, states, number)
+        x, labels, order = data
         parameters, losses = self.flat_parameters.copy(), np.empty(len(x), self.dtype)
         done = np.zeros(2, np.int64)
         epoch_kernels.train[self.dtype](

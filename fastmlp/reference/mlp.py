@@ -7,7 +7,6 @@ import numpy as np
 
 from ..checks import Array, real_arrays, remembered
 from ..estimator import Estimator
-from ..fit import Epoch, Schedule, composed_epoch
 from ..parameters import Rng, draw_normal
 from .log import Log
 from .log_softmax import LogSoftmax
@@ -31,22 +30,11 @@ class MLP(Estimator):
         "momentum": momentum,
         "adam": adam,
     }
-    _last_forward: tuple[list[Array], list[Any]]
-
-    def forward(self, x: Array) -> Array:
-        """Return log_prob (N, classes) for x (N, ...), and keep what backward needs."""
-        activations, h = self._run_layers(self._inputs(x))
-        self._last_logits = h
-        head = [operation() for operation in self._head]
-        for operation in head:
-            h = operation.forward(h)
-        self._last_forward = activations, head
-        self.log_prob = h
-        return h
+    _mean = staticmethod(mean)
 
     def predict(self, x: Array) -> Array:
         """Return the class (N,) of each sample of x (N, ...): that of the first largest logit."""
-        return np.asarray(np.argmax(self._run_layers(self._inputs(x))[1], axis=1))
+        return np.asarray(np.argmax(self._logits(self._inputs(x)), axis=1))
 
     def _run_layers(self, h: Array) -> tuple[list[Array], Array]:
         """Return the inputs of all layers and the logits."""
@@ -76,23 +64,6 @@ class MLP(Estimator):
                 relu = Relu()
                 relu.mem["x"] = x  # x is relu(h): above 0 exactly where h is
                 g = relu.backward(matmul(g, W[:inputs].T))
-
-    def _logits(self, x: Array) -> Array:
-        return self._run_layers(x)[1]
-
-    def _mean(self, values: Array) -> Any:
-        return mean(values)
-
-    def _train_epoch(
-        self,
-        x: Array,
-        labels: Array,
-        order: Array | None,
-        schedule: Schedule,
-        states: Array,
-        number: int,
-    ) -> Epoch:
-        return composed_epoch(self, x, labels, order, schedule, states, number)
 
 
 class NotebookMLP(MLP):
