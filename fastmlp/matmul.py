@@ -66,8 +66,9 @@ def in_elements(x: Array) -> Array:
 
 def with_contiguous_rows(y: Array) -> Array:
     """Return y, or new memory of its shape if a kernel can't write y's rows where they lie."""
-    fits = y.strides[1] == y.itemsize and y.strides[0] % y.itemsize == 0
-    return y if y.flags.c_contiguous or fits else np.empty(y.shape, y.dtype)
+    if y.flags.c_contiguous or (y.strides[1] == y.itemsize and y.strides[0] % y.itemsize == 0):
+        return y
+    return np.empty(y.shape, y.dtype)
 
 
 def written(rows: Array, y: Array) -> Array:

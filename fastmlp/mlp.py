@@ -21,6 +21,8 @@ from .softmax import Softmax
 from .threads import threads_for
 from .update import adam, momentum, sgd
 
+_CLASS = np.dtype(np.int64)
+
 
 class MLP(Estimator):
     """A multilayer perceptron that classifies: relu(x @ W + b) layers, the last without relu.
@@ -42,7 +44,7 @@ class MLP(Estimator):
         "adam": adam,
     }
     _mean = staticmethod(mean)
-    _compiled: tuple[Callable[..., None], Array, Array, Array] | None = None
+    _compiled: tuple[Callable[..., bool], Array, Array] | None = None
 
     def predict(self, x: Array) -> Array:
         """Return the class (N,) of each sample of x (N, ...), as int64: the first largest logit.
@@ -52,31 +54,27 @@ class MLP(Estimator):
         """
         if is_numpy():
             return np.asarray(np.argmax(self._logits(self._inputs(x)), axis=1))
-        # The usual array goes straight to the kernel, which takes no other dtype or layout than its
-        # own: checks of them here would cost a tenth of the 3 us of a single row.
-        if (
-            type(x) is not np.ndarray
-            or x.shape[1:] != self._sample_shape
-            or x.dtype != self.dtype  # Numba takes a byte-swapped array for one it has seen
-        ):
-            x = np.ascontiguousarray(self._inputs(x), self.dtype)
-        call, code, layers, parameters = self._compiled or self._compile_predict()
-        samples = len(x)
-        classes = np.empty(samples, np.int64)
-        threads = threads_for(samples * parameters.size)
-        try:
-            call(x, parameters, layers, classes, code, threads)
-        except TypeError:
-            x = np.ascontiguousarray(self._inputs(x), self.dtype)
-            call(x, parameters, layers, classes, code, threads)
+        call, plan, parameters = self._compiled or self._compile_predict()
+        # The usual array goes straight to the kernel, which takes no other dtype, layout or number
+        # of inputs than its own: checks of them here would cost a tenth of a single row's 3 us.
+        # But Numba takes a byte-swapped array for one it has seen.
+        if type(x) is np.ndarray and x.dtype == self.dtype:
+            try:
+                classes = np.empty(len(x), _CLASS)
+                if call(x, plan, classes, threads_for(len(x) * parameters.size)):
+                    return classes
+            except TypeError:
+                pass  # what doesn't fit is copied below, or refused
+        x = np.ascontiguousarray(self._inputs(x), self.dtype)
+        classes = np.empty(len(x), _CLASS)
+        call(x, plan, classes, threads_for(len(x) * parameters.size))
         return classes
 
-    def _compile_predict(self) -> tuple[Callable[..., None], Array, Array, Array]:
+    def _compile_predict(self) -> tuple[Callable[..., bool], Array, Array]:
         self._compiled = (
             kernels.predict[self.dtype],
-            kernels.compiled(self.dtype),
-            self._layers,
-            self.flat_parameters,
+            kernels.plan(self._layers, self.flat_parameters),
+            self.flat_parameters,  # whose address the plan has
         )
         return self._compiled
 

@@ -40,7 +40,6 @@ class Parameters:
     log_prob: Array
     _named: dict[str, Array]
     _layers: Array
-    _sample_shape: tuple[int, ...]
 
     def __init__(
         self,
@@ -85,7 +84,6 @@ class Parameters:
             place = slice(start, start := start + rows * columns)
             named[f"W{layer}"] = self.flat_parameters[place].reshape(rows, columns)
             named[f"W{layer}_grad"] = self.flat_gradients[place].reshape(rows, columns)
-        self._sample_shape = self.sizes[:1]
         # For kernels: inputs, outputs, bias and where W starts in the flat parameters.
         starts = np.cumsum([0] + [rows * columns for rows, columns in self._shapes()])[:-1]
         self._layers = np.array(

@@ -155,12 +155,23 @@ def tile_shape(rows_left, vectors, group):
             return full, vectors, group
         vectors += 1
     full = FULL_ROWS[vectors - 1]
-    if rows_left >= full:
+    if rows_left >= full and not (full == 6 and rows_left == 8):
         return full, vectors, 1
     for rows in REST_ROWS:
         if rows_left >= rows:
             return rows, vectors, 1
     return 1, vectors, 1
+
+
+@jit
+def count_tiles(rows_left, rows):
+    """How many tiles of so many rows come next, one below the other.
+
+    Eight rows are two tiles of 4, not one of 6 and one of 2, whose few chains would wait.
+    """
+    if rows == 6 and rows_left % 6 == 2:
+        rows_left -= 8
+    return max(1, rows_left // rows)
 
 
 @jit

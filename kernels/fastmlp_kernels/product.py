@@ -25,6 +25,7 @@ from fastmlp_kernels.blocking import (
     LINE,
     count_leaves,
     count_panels,
+    count_tiles,
     is_tall,
     lanes_of,
     panel_width,
@@ -156,7 +157,7 @@ def run_block(
         i = block
         while i < stop or (i == it.rows and it.ones):
             tile = tile_shape(max(1, stop - i), panels[p, 2], panels[p, 3])
-            count = max(1, (stop - i) // tile[0])
+            count = count_tiles(stop - i, tile[0])
             ahead = look_ahead(it, panels, p, i, tile[0], leaf)
             partial = scratch
             if spread:
