@@ -157,9 +157,24 @@ def test_regressions_fail_below_085_of_the_committed_ratios(made_up, factor, pro
 
 def test_regressions_name_what_is_not_measured_any_more(made_up):
     missing = {**made_up, "rows": made_up["rows"][2:]}
-    assert [line.rpartition(", ")[2] for line in regressions.compare(missing, made_up)] == [
-        "not measured now"
-    ] * 2
+    problems = regressions.compare(missing, made_up).values()
+    assert [line.rpartition(", ")[2] for line in problems] == ["not measured now"] * 2
+
+
+@pytest.mark.parametrize(("right_in_try", "problems"), [(2, 0), (4, 0), (5, 1)])
+def test_a_regression_is_too_low_in_every_try(made_up, right_in_try, problems):
+    slower = json.loads(json.dumps(made_up))
+    slower["rows"][0]["of_limit"] *= 0.5
+    tries = [(1, None)]
+
+    def again(names):
+        tries.append((len(tries) + 1, names))
+        return made_up if len(tries) == right_in_try else slower
+
+    assert len(regressions.lasting(slower, made_up, again)) == problems
+    case = made_up["rows"][0]
+    name = f"{case['operation']} {case['shape']} {case['dtype']}"
+    assert tries[1:] == [(n, {name}) for n in range(2, min(right_in_try, regressions.TRIES) + 1)]
 
 
 @pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +60,28 @@ def _readme_with(part: str) -> str:
 
 
 def _check(options: dict[str, Any]) -> int:
-    from .regressions import compare
+    from .regressions import lasting
     from .results import read
 
     path = RESULTS / "results.json"
     if not path.is_file():
         raise FileNotFoundError(f"expected committed results in {path}, got none; run make bench")
-    providers = ("fastmlp", "numpy lean", "numpy notebook")
-    results = measure_all(True, options["only"], options["threads"], providers, curves=False)
-    committed = read(path)
+
+    def measured(names: Collection[str] | None = None) -> dict[str, Any]:
+        if names is not None:
+            print(f"measuring again: {', '.join(sorted(names))}", file=sys.stderr)
+        providers = ("fastmlp", "numpy lean", "numpy notebook")
+        return measure_all(
+            True, options["only"], options["threads"], providers, names, curves=False
+        )
+
+    results, committed = measured(), read(path)
     committed["rows"] = [
         row
         for row in committed["rows"]
         if options["only"] in f"{row['operation']} {row['shape']} {row['dtype']}"
     ]
-    problems = compare(results, committed)
+    problems = lasting(results, committed, measured)
     print("\n".join(problems) or "no ratio below 0.85 of the committed one")
     return 1 if problems else 0
 
@@ -84,41 +91,49 @@ def measure_all(
     only: str,
     threads: int,
     providers: tuple[str, ...] | None = None,
+    names: Collection[str] | None = None,
     curves: bool = True,
 ) -> dict[str, Any]:
-    """Return the results of the table, and of the rest unless `only` picks cases by their names."""
+    """Return the results of the table, and of the rest unless cases are picked by their names.
+
+    `only`: a part of the names; `names`: the names themselves.
+    """
     from tqdm import tqdm
 
     from . import cases
     from .measure import measure, missing
     from .providers import PROVIDERS
+    from .startup import NAME as STARTUP
     from .startup import measure_startup
 
-    names = providers or tuple(PROVIDERS)
     left_out = {} if full or providers else LEFT_OUT_OF_QUICK
-    names = tuple(name for name in names if name not in left_out)
-    chosen = [case for case in (cases.FULL if full else cases.QUICK) if only in case.name]
-    if only and not chosen:
+    providers = tuple(name for name in providers or PROVIDERS if name not in left_out)
+
+    def wanted(name: str) -> bool:
+        return only in name and (names is None or name in names)
+
+    chosen = [case for case in (cases.FULL if full else cases.QUICK) if wanted(case.name)]
+    starts = wanted(STARTUP)
+    if not chosen and not starts:
         raise ValueError(f"--only: expected part of a row's name, got {only!r}")
     points = [] if only or not curves else cases.curves(full, threads)
     table_rounds, curve_rounds = ROUNDS[full]
     total = len(chosen) * table_rounds + len(points) * curve_rounds
-    rest = not only and curves
-    startup = (STARTUP_ROUNDS[full] + 3) * (not only)
+    total += (STARTUP_ROUNDS[full] + 3) * starts
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
-    with tqdm(total=total + startup, unit=" rounds", dynamic_ncols=True) as bar:
+    with tqdm(total=total, unit=" rounds", dynamic_ncols=True) as bar:
         advance: Callable[[], Any] = bar.update
         for case in chosen + points:
             bar.set_description(case.series or case.name)
             rounds = curve_rounds if case.series else table_rounds
-            rows += measure(case, rounds, threads, failed, advance, names)
+            rows += measure(case, rounds, threads, failed, advance, providers)
         memory: list[Any] = []
         accuracy: list[Any] = []
-        if not only:
+        if starts:
             bar.set_description("start-up")
-            rows += measure_startup(full, STARTUP_ROUNDS[full], threads, failed, advance, names)
-        if rest:
+            rows += measure_startup(full, STARTUP_ROUNDS[full], threads, failed, advance, providers)
+        if curves and not only:
             memory, accuracy = _rest(full, failed, bar)
     return {
         "machine": environment.machine(threads),

@@ -14,6 +14,8 @@ from itertools import pairwise
 from typing import Any
 
 NUMBA = "import numba"
+OPERATION, SHAPE, DTYPE = "start-up", "to the first training step", "float32"
+NAME = f"{OPERATION} {SHAPE} {DTYPE}"
 SIZES, BATCH = (784, 100, 10), 128
 
 
@@ -78,7 +80,7 @@ def measure_startup(
             cold = os.environ | {"NUMBA_CACHE_DIR": folder}
             first["fastmlp"] = seconds_per_call(lambda: _run(started["fastmlp"], cold))
     shared = {
-        **{"operation": "start-up", "shape": "to the first training step", "dtype": "float32"},
+        **{"operation": OPERATION, "shape": SHAPE, "dtype": DTYPE},
         **{"series": "", "value": 0, "form": "", "threads": threads},
         **dict.fromkeys(("flops", "bytes", "limit", "of_limit", "peak_flops", "bandwidth")),
     }
