@@ -7,14 +7,10 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits
 from numpy.lib.stride_tricks import as_strided
+from odd_inputs import KINDS, small_numbers
 
 import fastmlp
 from fastmlp import reference
-
-
-def _good(*shape, dtype=np.float32):
-    """Small whole numbers, which every narrower dtype holds, too."""
-    return (np.arange(int(np.prod(shape))).reshape(shape) % 3).astype(dtype)
 
 
 def _run_matmul(module, x, W, grad_y):
@@ -29,7 +25,7 @@ def _run_matmul_relu(module, x, W, b, grad_y):
 
 def _into(name):
     def run(module, out):
-        return [getattr(module, name)().forward(_good(5, 3), _good(3, 4), out=out)]
+        return [getattr(module, name)().forward(small_numbers(5, 3), small_numbers(3, 4), out=out)]
 
     return run
 
@@ -90,22 +86,27 @@ def _run_gradient_check(module, inputs):
     return [np.array([row.passed for row in module.gradient_check(module.Log(), [inputs])])]
 
 
-MATRIX, CLASSES = _good(5, 3), np.arange(5) % 3
+MATRIX, CLASSES = small_numbers(5, 3), np.arange(5) % 3
 ONE_HOT = np.eye(4, dtype=np.float32)[np.arange(5) % 4]
 # Each operation with good arguments: the columns of the table, in this order.
 OPERATIONS = {
-    "Matmul": (_run_matmul, {"x": MATRIX, "W": _good(3, 4), "grad_y": _good(5, 4)}),
+    "Matmul": (_run_matmul, {"x": MATRIX, "W": small_numbers(3, 4), "grad_y": small_numbers(5, 4)}),
     "MatmulRelu": (
         _run_matmul_relu,
-        {"x": MATRIX, "W": _good(3, 4), "b": _good(4), "grad_y": _good(5, 4)},
+        {
+            "x": MATRIX,
+            "W": small_numbers(3, 4),
+            "b": small_numbers(4),
+            "grad_y": small_numbers(5, 4),
+        },
     ),
-    "into Matmul": (_into("Matmul"), {"out": _good(5, 4)}),
-    "into MatmulRelu": (_into("MatmulRelu"), {"out": _good(5, 4)}),
+    "into Matmul": (_into("Matmul"), {"out": small_numbers(5, 4)}),
+    "into MatmulRelu": (_into("MatmulRelu"), {"out": small_numbers(5, 4)}),
     "Relu": (_operation("Relu"), {"x": MATRIX, "grad_y": MATRIX}),
     "Log": (_operation("Log"), {"x": MATRIX, "grad_y": MATRIX}),
     "Softmax": (_operation("Softmax"), {"x": MATRIX, "grad_y": MATRIX}),
     "LogSoftmax": (_operation("LogSoftmax"), {"x": MATRIX, "grad_y": MATRIX}),
-    "MLP": (_run_mlp, {"x": MATRIX, "label": ONE_HOT, "W1": _good(4, 4)}),
+    "MLP": (_run_mlp, {"x": MATRIX, "label": ONE_HOT, "W1": small_numbers(4, 4)}),
     "predict": (lambda module, x: [module.MLP([3, 4], rng=0).predict(x)], {"x": MATRIX}),
     "probabilities": (
         lambda module, x: [
@@ -138,115 +139,27 @@ OPERATIONS = {
         {"labels": CLASSES},
     ),
     "one_hot": (lambda module, labels: [module.one_hot(labels)], {"labels": CLASSES}),
-    "sgd": (_run_sgd, {"params": _good(3, 4), "grads": _good(3, 4)}),
+    "sgd": (_run_sgd, {"params": small_numbers(3, 4), "grads": small_numbers(3, 4)}),
     "momentum": (
         _run_momentum,
-        {"params": _good(3, 4), "grads": _good(3, 4), "velocities": _good(3, 4)},
+        {
+            "params": small_numbers(3, 4),
+            "grads": small_numbers(3, 4),
+            "velocities": small_numbers(3, 4),
+        },
     ),
     "adam": (
         _run_adam,
-        {"params": _good(3, 4), "grads": _good(3, 4), "m": _good(3, 4), "v": _good(3, 4)},
+        {
+            "params": small_numbers(3, 4),
+            "grads": small_numbers(3, 4),
+            "m": small_numbers(3, 4),
+            "v": small_numbers(3, 4),
+        },
     ),
-    "gradient_check": (_run_gradient_check, {"inputs": _good(3, 4) + 1}),
+    "gradient_check": (_run_gradient_check, {"inputs": small_numbers(3, 4) + 1}),
 }
 
-
-class Frame:
-    """What pandas frames and torch tensors are to NumPy."""
-
-    def __init__(self, values):
-        self.values = values
-
-    def __array__(self, dtype=None, copy=None):
-        return np.array(self.values, dtype)
-
-
-class FrameOfOldNumPy(Frame):
-    """As it was written before NumPy 2."""
-
-    def __array__(self):
-        return self.values
-
-
-class TensorElsewhere:
-    """A tensor that lies on another device: its own words say what to do."""
-
-    def __array__(self, dtype=None, copy=None):
-        raise RuntimeError("call .cpu() first")
-
-
-def _masked(good):
-    return np.ma.masked_array(good, mask=good == 1)
-
-
-def _read_only(good):
-    good = good.copy()
-    good.flags.writeable = False
-    return good
-
-
-def _far_apart(good):
-    wide = np.zeros([size * 300 for size in good.shape], good.dtype)
-    apart = wide[(slice(None, None, 300),) * good.ndim]
-    apart[...] = good
-    return apart
-
-
-def _record_field(good):
-    """Strides that are no whole elements."""
-    records = np.zeros(good.shape, [("value", good.dtype), ("byte", "u1")])
-    records["value"] = good
-    return records["value"]
-
-
-def _windows(good):
-    """Rows that are windows of one array, each a place further."""
-    return as_strided(_good(99, dtype=good.dtype), good.shape, [good.itemsize] * good.ndim)
-
-
-# How each odd kind is made of good values. Where it is to work, it does what a plain copy of it in
-# native order, of the dtype np.asarray gives it, would do.
-KINDS = {
-    "int64": lambda good: good.astype(np.int64),
-    "int8": lambda good: good.astype(np.int8),
-    "bool": lambda good: good.astype(bool),
-    "float16": lambda good: good.astype(np.float16),
-    "float64": lambda good: good.astype(np.float64),
-    "longdouble": lambda good: good.astype(np.longdouble),
-    "bfloat16-like": lambda good: np.zeros(good.shape, "V2"),
-    "complex": lambda good: good.astype(np.complex64),
-    "objects": lambda good: good.astype(object),
-    "text": lambda good: good.astype(str),
-    "dates": lambda good: good.astype("M8[s]"),
-    "records": lambda good: np.zeros(good.shape, [("a", "f4"), ("b", "i4")]),
-    "None": lambda good: None,
-    "a dict": lambda good: {"a": good},
-    "a list": lambda good: good.tolist(),
-    "a ragged list": lambda good: [[1.0, 2.0], [3.0]],
-    "masked": _masked,
-    "a frame": Frame,
-    "an old frame": FrameOfOldNumPy,
-    "a frame of objects": lambda good: Frame(good.astype(object)),
-    "a tensor elsewhere": lambda good: TensorElsewhere(),
-    "byte-swapped": lambda good: good.astype(good.dtype.newbyteorder()),
-    "read-only": _read_only,
-    "far apart": _far_apart,
-    "field of records": _record_field,
-    "reversed": lambda good: np.ascontiguousarray(good[::-1])[::-1],
-    "broadcast": lambda good: np.broadcast_to(good[:1], good.shape),
-    "windows": _windows,
-    "NaN": lambda good: np.where(good == 1, np.float32("nan"), good),
-    "inf": lambda good: np.where(good == 1, np.float32("-inf"), good),
-    "beyond 9": lambda good: good + good.dtype.type(10),
-    "negative": lambda good: -1 - good,
-    "a number": lambda good: 3.0,
-    "an axis less": lambda good: good[0],
-    "an axis more": lambda good: good[np.newaxis],
-    "a row more": lambda good: np.concatenate([good, good[:1]]),
-    "a column more": lambda good: np.concatenate([good, good[..., :1]], -1),
-    "no rows": lambda good: good[:0],
-    "no columns": lambda good: good[..., :0],
-}
 # What must happen, a group of letters for each of OPERATIONS, in it a letter for each argument:
 # w  works, with the bits of a plain copy
 # T  TypeError, V  ValueError: expected, got and the mend, and no argument is changed
@@ -352,12 +265,12 @@ def _values(value):
 
 @pytest.mark.parametrize("stride", [2**62, -(2**62), 2**62 + 1])
 def test_the_stride_of_a_lone_row_means_nothing(stride):
-    x = as_strided(_good(3), (1, 3), (stride, 4))
-    W = as_strided(_good(4), (1, 4), (stride, 4))
+    x = as_strided(small_numbers(3), (1, 3), (stride, 4))
+    W = as_strided(small_numbers(4), (1, 4), (stride, 4))
     out = as_strided(np.zeros(4, np.float32), (1, 4), (stride, 4))
-    expected = fastmlp.Matmul().forward(x.copy(), _good(3, 4))
+    expected = fastmlp.Matmul().forward(x.copy(), small_numbers(3, 4))
     operation = fastmlp.Matmul()
-    assert operation.forward(x, _good(3, 4), out=out) is out
+    assert operation.forward(x, small_numbers(3, 4), out=out) is out
     assert_same_bits(out, expected)
     assert_same_bits(operation.backward(out)[1], fastmlp.Matmul().forward(x.T.copy(), out.copy()))
     assert_same_bits(fastmlp.Matmul().forward(x.T, W), fastmlp.Matmul().forward(x.T.copy(), +W))
@@ -383,11 +296,11 @@ def test_an_out_whose_elements_overlap_is_refused(module, shape, strides, overla
     for operation in (module.Matmul(), module.MatmulRelu()):
         if overlaps:
             with pytest.raises(ValueError, match="out: expected one place in memory for each"):
-                operation.forward(_good(5, 3), _good(3, 4), out=out)
+                operation.forward(small_numbers(5, 3), small_numbers(3, 4), out=out)
             assert not memory.any()
         else:
-            operation.forward(_good(5, 3), _good(3, 4), out=out)
-            assert_same_bits(out, operation.forward(_good(5, 3), _good(3, 4)))
+            operation.forward(small_numbers(5, 3), small_numbers(3, 4), out=out)
+            assert_same_bits(out, operation.forward(small_numbers(5, 3), small_numbers(3, 4)))
 
 
 @pytest.mark.parametrize(
