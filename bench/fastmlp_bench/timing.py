@@ -9,7 +9,8 @@ import numpy as np
 from .providers import Array, Call
 
 SAMPLE_SECONDS = 0.01  # a sample repeats a short call until it takes this long
-LONG_SECONDS = 0.05  # a call of this length needs no other before it to wake its threads
+STEADY_SECONDS = 0.05  # a call of this length is as long the second time
+LONG_SECONDS = 0.2  # one of this length needs no other before it; 50 ms after a sleep take 3% more
 PAUSE_SECONDS = 0.01
 MOST_SECONDS = 0.5
 
@@ -44,7 +45,7 @@ def interleaved(
     repeats = {}
     for name, call in calls.items():
         once = seconds_per_call(call)
-        if once < LONG_SECONDS:
+        if once < STEADY_SECONDS:
             once = min(once, *(seconds_per_call(call) for _ in range(3)))
         repeats[name] = max(1, int(SAMPLE_SECONDS / max(once, 1e-7)))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
