@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels.weight_update import CONSTANTS
+from fastmlp_kernels.weight_update import CONSTANTS, OPTIMIZERS
 from numpy.typing import ArrayLike
 
 from .checks import Array, dtype_error, integer, plain_array, shape_error
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # How many arrays of state each update keeps, of the size of the parameters.
 STATES = {"sgd": 0, "momentum": 1, "adam": 2}
-OPTIMIZERS = list(STATES)
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as Kingma & Ba (2015) propose
 
 
@@ -189,7 +188,7 @@ def checked_schedule(
 ) -> Schedule:
     """Return the schedule of `fit`'s arguments, or raise."""
     if not isinstance(optimizer, str) or optimizer not in STATES:
-        raise shape_error("optimizer", f"one of {OPTIMIZERS}", repr(optimizer), "pass 'adam'")
+        raise shape_error("optimizer", f"one of {[*OPTIMIZERS]}", repr(optimizer), "pass 'adam'")
     epochs, batch_size = _count("epochs", epochs), min(_count("batch_size", batch_size), samples)
     decay = real_number("weight_decay", weight_decay)
     if not 0 <= decay < math.inf:

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 import numpy as np
 from fastmlp_kernels import epoch as epoch_kernels
 from fastmlp_kernels import network as kernels
+from fastmlp_kernels.weight_update import OPTIMIZERS
 
 from . import notebook
 from .arithmetic_mode import is_numpy
 from .checks import Array, real_arrays, remembered
 from .estimator import Estimator
-from .fit import OPTIMIZERS, Epoch, Samples, Schedule
+from .fit import Epoch, Samples, Schedule
 from .log import Log
 from .log_softmax import LogSoftmax
 from .loss import mean

@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from fastmlp_kernels import epoch as kernels
+from fastmlp_kernels.weight_update import OPTIMIZERS
 from helpers import DTYPES, assert_same_bits, floats, with_threads
 
 import fastmlp
 from fastmlp import reference
-from fastmlp.fit import OPTIMIZERS, STATES, checked_schedule
+from fastmlp.fit import STATES, checked_schedule
 
 SIZES = [20, 17, 6]
 

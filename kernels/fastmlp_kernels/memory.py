@@ -107,19 +107,21 @@ def transpose_block(typing_context, zero, source, source_row, target, target_row
 
 
 @intrinsic
-def _fetch_add(typing_context, address):
+def add_one(typing_context, address):
+    """Add 1 to an int64 that other threads change, too; return what it was."""
+
     def codegen(context, builder, signature, values):
         place = builder.inttoptr(values[0], values[0].type.as_pointer())
         one = ir.Constant(values[0].type, 1)
-        return builder.atomic_rmw("add", place, one, "monotonic")
+        return builder.atomic_rmw("add", place, one, "acq_rel")
 
     return address(address), codegen
 
 
 @jit
 def next_task(counter):
-    """Add 1 to the int64 at the address `counter`; return what it was, to one thread only."""
-    return _fetch_add(counter)
+    """Take the next number from the counter at an address; no two threads get the same."""
+    return add_one(counter)
 
 
 @jit

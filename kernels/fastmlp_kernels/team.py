@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 from fastmlp_kernels.blocking import LINE
 from fastmlp_kernels.cpu import architecture
 from fastmlp_kernels.jit import jit, share
+from fastmlp_kernels.memory import add_one
 
 # The team's words, each on a cache line of its own: how many tasks are finished, whether all is
 # over, how many threads have come; then one for each thread, with the end of its share of the open
@@ -52,17 +53,6 @@ def _write(typing_context, address, value):
 
 
 @intrinsic
-def _add_one(typing_context, address):
-    """Add 1 to an int64 that other threads change, too; return what it was."""
-
-    def codegen(context, builder, signature, values):
-        one = ir.Constant(_INT, 1)
-        return builder.atomic_rmw("add", _place(builder, values[0]), one, "acq_rel")
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
 def _pause(typing_context):
     """Tell the CPU that this thread waits in a loop."""
 
@@ -96,7 +86,7 @@ def _give_up_core(typing_context):
 @jit
 def join_team(team):
     """Return this thread's number: 0, the driver, for the first that comes."""
-    return _add_one(team + COME)
+    return add_one(team + COME)
 
 
 @jit
@@ -126,7 +116,7 @@ def take_task(team, thread, num_threads):
         place = team + SHARES + other % num_threads * LINE
         tasks = _read(place)
         if tasks & 0xFFFFFFFF < tasks >> 32:
-            tasks = _add_one(place)
+            tasks = add_one(place)
             if tasks & 0xFFFFFFFF < tasks >> 32:
                 return tasks & 0xFFFFFFFF
     return -1
@@ -134,7 +124,7 @@ def take_task(team, thread, num_threads):
 
 @jit
 def finish_task(team):
-    _add_one(team + FINISHED)
+    add_one(team + FINISHED)
 
 
 @jit

@@ -40,7 +40,8 @@ from fastmlp_kernels.packing import pack_rows, panels_at
 from fastmlp_kernels.product import partials_size, run_leaf, run_task, serial_product
 from fastmlp_kernels.update import adam_array, momentum_array, sgd_array
 
-SGD, MOMENTUM, ADAM = range(3)
+OPTIMIZERS = ("sgd", "momentum", "adam")
+SGD, MOMENTUM, ADAM = range(3)  # their places there
 CONSTANTS = 8  # of each step: weight decay, then those of the update, as update.py has them
 
 # The rows of W of a task, in panels of W^T: enough that its tiles are whole, few enough that their
