@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fastmlp_kernels import cache
 
-ROOT = Path(__file__).parents[1]
+KERNELS = Path(cache.__file__).parent
 SCRIPT = """
 import numpy as np, fastmlp_kernels.relu as relu
 from fastmlp_kernels.cache import cache_folder
@@ -24,7 +24,7 @@ def kernels(tmp_path):
     """A copy of the kernels' sources, to be changed."""
     copy = tmp_path / "fastmlp_kernels"
     ignored = shutil.ignore_patterns("__pycache__")
-    return Path(shutil.copytree(ROOT / "kernels/fastmlp_kernels", copy, ignore=ignored))
+    return Path(shutil.copytree(KERNELS, copy, ignore=ignored))
 
 
 def result_and_folder(kernels, **variables):
