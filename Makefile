@@ -35,7 +35,7 @@ prove: $(INSTALLED) ## prove float32 exp and log right for all 2^32 inputs, in s
 bench: $(PEERS) ## measure beside other libraries; writes bench/results, docs/pictures, README.md
 	@$(VENV)/bin/fastmlp bench --full --update-readme
 
-bench-check: $(INSTALLED) ## fail where a ratio to NumPy or the machine's limit fell below 0.85x
+bench-check: $(INSTALLED) ## fail where the ratios to NumPy and to the machine's limit fell below 0.85x
 	@$(VENV)/bin/fastmlp bench --check
 
 dist-check: ## install wheel and sdist into clean environments and test them there

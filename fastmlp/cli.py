@@ -155,8 +155,8 @@ def _add_bench(commands: "argparse._SubParsersAction[_Parser]") -> None:
     checkout.add_argument(
         "--check",
         action="store_true",
-        help="in a checkout: exit 1 where a ratio to NumPy or to the machine's limit is below 0.85 "
-        "of the committed one",
+        help="in a checkout: exit 1 where the ratios to NumPy and to the machine's limit are below "
+        "0.85 of the committed ones",
     )
 
 

@@ -10,11 +10,11 @@ BESIDE = ("numpy lean", "numpy notebook")
 TRIES = 4  # a busy machine has minutes in which two threads take twice their time
 
 Rows = dict[str, dict[str, Any]]
-Problems = dict[tuple[str, str], str]
+Problems = dict[str, str]
 
 
 def lasting(now: Results, committed: Results, again: Callable[[set[str]], Results]) -> list[str]:
-    """Return the lines of `compare` for figures that are too low in each of several tries.
+    """Return the lines of `compare` for cases that are too slow in each of several tries.
 
     `again` measures the cases of these names once more.
     """
@@ -22,30 +22,30 @@ def lasting(now: Results, committed: Results, again: Callable[[set[str]], Result
     for _ in range(TRIES - 1):
         if not problems:
             break
-        found = compare(again({case for case, _ in problems}), committed)
-        problems = {key: line for key, line in found.items() if key in problems}
+        found = compare(again(set(problems)), committed)
+        problems = {case: line for case, line in found.items() if case in problems}
     return list(problems.values())
 
 
 def compare(results: Results, committed: Results) -> Problems:
-    """Return a line for each ratio below 0.85 of the committed one, or not measured any more.
+    """Return {case: line} where all ratios are below 0.85 of the committed, or one isn't measured.
 
-    Their keys are the names of the case and of the ratio.
+    A slower fastmlp lowers all of them: where only one is low, NumPy or the machine has changed.
     """
     measured, problems = by_case(results["rows"]), {}
     for case, rows in by_case(committed["rows"]).items():
         if case[3] or "fastmlp" not in rows:  # a point of a curve
             continue
-        now, name = _ratios(measured.get(case, {})), " ".join(case[:3])
-        for ratio, before in _ratios(rows).items():
-            what = f"{name}: {ratio}"
-            if ratio not in now:
-                problems[name, ratio] = f"{what}: {before:.2f} before, not measured now"
-            elif now[ratio] < LEAST * before:
-                part = now[ratio] / before
-                problems[name, ratio] = (
-                    f"{what}: {now[ratio]:.2f}, which is {part:.2f} of {before:.2f}"
-                )
+        name = " ".join(case[:3])
+        now, before = _ratios(measured.get(case, {})), _ratios(rows)
+        if missing := [ratio for ratio in before if ratio not in now]:
+            problems[name] = f"{name}: {', '.join(missing)}: not measured now"
+        elif before and all(now[ratio] < LEAST * before[ratio] for ratio in before):
+            found = (
+                f"{now[ratio]:.2f} {ratio}, which is {now[ratio] / value:.2f} of {value:.2f}"
+                for ratio, value in before.items()
+            )
+            problems[name] = f"{name}: {'; '.join(found)}"
     return problems
 
 

@@ -82,7 +82,7 @@ def _check(options: dict[str, Any]) -> int:
         if options["only"] in f"{row['operation']} {row['shape']} {row['dtype']}"
     ]
     problems = lasting(results, committed, measured)
-    print("\n".join(problems) or "no ratio below 0.85 of the committed one")
+    print("\n".join(problems) or "no row whose ratios are below 0.85 of the committed ones")
     return 1 if problems else 0
 
 
