@@ -11,6 +11,7 @@ import numpy as np
 import fastmlp
 
 from .providers import PROVIDERS, Array, numpy_lean, plain, split
+from .results import case_name
 
 Error = Callable[[Any], float]
 
@@ -46,7 +47,7 @@ class Case:
     @property
     def name(self) -> str:
         """Operation, shape and dtype in one line."""
-        return f"{self.operation} {self.shape} {self.dtype}"
+        return case_name(self.operation, self.shape, self.dtype)
 
     @property
     def work(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .results import Results, by_case
+from .results import Results, by_case, case_name
 
 LEAST = 0.85
 BESIDE = ("numpy lean", "numpy notebook")
@@ -36,7 +36,7 @@ def compare(results: Results, committed: Results) -> Problems:
     for case, rows in by_case(committed["rows"]).items():
         if case[3] or "fastmlp" not in rows:  # a point of a curve
             continue
-        name = " ".join(case[:3])
+        name = case_name(*case[:3])
         now, before = _ratios(measured.get(case, {})), _ratios(rows)
         if missing := [ratio for ratio in before if ratio not in now]:
             problems[name] = f"{name}: {', '.join(missing)}: not measured now"

@@ -43,6 +43,11 @@ def read(path: Path) -> Results:
     return results
 
 
+def case_name(operation: str, shape: str, dtype: str) -> str:
+    """Return what a case is called: its operation, shape and dtype in one line."""
+    return f"{operation} {shape} {dtype}"
+
+
 def by_case(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, dict[str, Any]]]:
     """Return {(operation, shape, dtype, series, value): {provider: row}}, in the rows' order."""
     cases: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}

@@ -61,7 +61,7 @@ def _readme_with(part: str) -> str:
 
 def _check(options: dict[str, Any]) -> int:
     from .regressions import lasting
-    from .results import read
+    from .results import case_name, read
 
     path = RESULTS / "results.json"
     if not path.is_file():
@@ -79,7 +79,7 @@ def _check(options: dict[str, Any]) -> int:
     committed["rows"] = [
         row
         for row in committed["rows"]
-        if options["only"] in f"{row['operation']} {row['shape']} {row['dtype']}"
+        if options["only"] in case_name(row["operation"], row["shape"], row["dtype"])
     ]
     problems = lasting(results, committed, measured)
     print("\n".join(problems) or "no row whose ratios are below 0.85 of the committed ones")
@@ -103,7 +103,8 @@ def measure_all(
     from . import cases
     from .measure import measure, missing
     from .providers import PROVIDERS
-    from .startup import NAME as STARTUP
+    from .results import case_name
+    from .startup import CASE as STARTUP
     from .startup import measure_startup
 
     left_out = {} if full or providers else LEFT_OUT_OF_QUICK
@@ -113,7 +114,7 @@ def measure_all(
         return only in name and (names is None or name in names)
 
     chosen = [case for case in (cases.FULL if full else cases.QUICK) if wanted(case.name)]
-    starts = wanted(STARTUP)
+    starts = wanted(case_name(*STARTUP))
     if not chosen and not starts:
         raise ValueError(f"--only: expected part of a row's name, got {only!r}")
     points = [] if only or not curves else cases.curves(full, threads)

@@ -14,8 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 NUMBA = "import numba"
-OPERATION, SHAPE, DTYPE = "start-up", "to the first training step", "float32"
-NAME = f"{OPERATION} {SHAPE} {DTYPE}"
+CASE = ("start-up", "to the first training step", "float32")  # operation, shape, dtype
 SIZES, BATCH = (784, 100, 10), 128
 
 
@@ -80,7 +79,7 @@ def measure_startup(
             cold = os.environ | {"NUMBA_CACHE_DIR": folder}
             first["fastmlp"] = seconds_per_call(lambda: _run(started["fastmlp"], cold))
     shared = {
-        **{"operation": OPERATION, "shape": SHAPE, "dtype": DTYPE},
+        **dict(zip(("operation", "shape", "dtype"), CASE, strict=True)),
         **{"series": "", "value": 0, "form": "", "threads": threads},
         **dict.fromkeys(("flops", "bytes", "limit", "of_limit", "peak_flops", "bandwidth")),
     }
