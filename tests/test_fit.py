@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from fastmlp_kernels import columns
 from fastmlp_kernels import epoch as kernels
 from fastmlp_kernels.weight_update import OPTIMIZERS
 from helpers import DTYPES, assert_same_bits, floats, with_threads
@@ -102,6 +103,53 @@ def test_other_sizes(dtype, sizes, batch_size, threads):
     assert_same_bits(fitted[0].flat_parameters, fitted[1].flat_parameters)
     assert histories[0].loss == histories[1].loss
     assert histories[0].accuracy == histories[1].accuracy
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_layers(dtype, optimizer, threads):
+    sizes = [60, 280, 300, 4]  # the first two go by columns; leaves of 256 end within a panel
+    x, labels = data(25, dtype, sizes)
+    fitted = [
+        module.MLP(sizes, [True, False, True], dtype, rng=2) for module in (fastmlp, reference)
+    ]
+    histories = [
+        model.fit(x, labels, epochs=2, batch_size=3, optimizer=optimizer, learning_rate=0.02, rng=4)
+        for model in fitted
+    ]
+    assert columns.count_by_columns(fitted[0]._layers, 9) == 2
+    assert_same_bits(fitted[0].flat_parameters, fitted[1].flat_parameters)
+    assert histories[0].loss == histories[1].loss
+    assert histories[0].accuracy == histories[1].accuracy
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-2])
+@pytest.mark.parametrize(
+    ("sizes", "batch_size"),
+    [
+        ([784, 100, 10], 128),
+        ([300, 64, 10], 100),  # two leaves of inputs
+        ([130, 140, 10], 300),  # two leaves of samples
+        ([2000, 9, 3], 5),  # one panel of few columns
+        ([40, 700, 50, 6], 32),  # many panels, and two of the layers go by columns
+    ],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_epoch_is_its_steps(dtype, sizes, batch_size, decay, threads):
+    # Epochs of few steps don't go by columns.
+    x, labels = data(8 * batch_size + batch_size // 2, dtype, sizes)
+    models = [fastmlp.MLP(sizes, dtype=dtype, rng=2) for _ in range(2)]
+    how = {
+        "epochs": 1, "batch_size": batch_size, "optimizer": "sgd", "learning_rate": 0.01,
+        "weight_decay": decay, "shuffle": False,
+    }  # fmt: skip
+    models[0].fit(x, labels, **how)
+    for start in range(0, len(x), 5 * batch_size):
+        mine = slice(start, start + 5 * batch_size)
+        models[1].fit(x[mine], labels[mine], **how)
+    assert columns.count_by_columns(models[0]._layers, 9) > 0
+    assert columns.count_by_columns(models[0]._layers, 5) == 0
+    assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
 
 
 def test_both_modules_score_alike():

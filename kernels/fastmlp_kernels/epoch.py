@@ -1,9 +1,10 @@
 """An epoch of training in one call: for each batch forward, loss, backward, update.
 
 A step has two stages, which threads share as tasks: blocks of samples (forward_backward.py), then
-blocks of the weights (weight_update.py), whose gradients sum over all samples of the batch. A batch
-of many leaves is cut the other way: a task takes a run of leaves of samples through both, so that x
-is read from memory once, and the tree joins the runs' gradients.
+blocks of the weights (weight_update.py), whose gradients sum over all samples of the batch. Before
+them, large layers have a stage each, by columns (columns.py). A batch of many leaves is cut the
+other way: a task takes a run of leaves of samples through both, so that x is read from memory once,
+and the tree joins the runs' gradients.
 
 Neither blocks nor tasks nor threads change a bit: the steps are those of the composition of the
 operations, with grad = -(label / samples) given to LogSoftmax.
@@ -27,8 +28,14 @@ from fastmlp_kernels.blocking import (
     sample_rows,
     split_leaves,
 )
+from fastmlp_kernels.columns import (
+    columns_size,
+    count_by_columns,
+    count_forward_tasks,
+    forward_task,
+)
 from fastmlp_kernels.forward_backward import (
-    BLOCKS,
+    COLUMNS,
     EPOCH_FIELDS,
     FIELDS,
     GRAD,
@@ -42,7 +49,7 @@ from fastmlp_kernels.forward_backward import (
     Epoch,
     H,
     forward_backward,
-    layer_field,
+    gather,
     scratch_size,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
@@ -60,49 +67,55 @@ from fastmlp_kernels.team import (
     team_bytes,
     wait,
 )
+from fastmlp_kernels.weight_blocks import BLOCK_FIELDS, count_blocks, read_block, set_blocks
+from fastmlp_kernels.weight_copies import pack_task, unpack_task
 from fastmlp_kernels.weight_update import (
-    count_blocks,
+    SGD,
     count_runs,
-    gradient_size,
     leaf_gradients,
     leaf_partials_size,
-    pack_task,
+    update_scratch_size,
     update_task,
 )
 
 GIVEN = START + 1  # numbers of a layer that the caller gives: inputs, outputs, bias, start
-PACK, SAMPLES, LEAVES, WEIGHTS = range(4)
+PACK, GATHER, BY_COLUMNS, SAMPLES, LEAVES, WEIGHTS, UNPACK = range(7)
 GATHERED, WORKSPACE, WORKSPACE_BYTES, PARTS, TEAM = map(
     Epoch._fields.index, ["gathered", "workspace", "workspace_bytes", "parts", "team"]
 )
-STAGE, STEP, FIRST, ROWS, LEAVES_EACH = range(EPOCH_FIELDS - 5, EPOCH_FIELDS)
+STAGE, LAYER, STEP, FIRST, ROWS, LEAVES_EACH = range(EPOCH_FIELDS - 6, EPOCH_FIELDS)
 
 # A batch of so many leaves for each thread is cut by leaves: fewer don't balance.
 LEAVES_PER_THREAD = 4
 
-
-@jit
-def count_weight_tasks(epoch):
-    tasks = 0
-    for layer in range(epoch.count):
-        tasks += layer_field(epoch, layer, BLOCKS)
-    return tasks
+GATHER_EACH = 16  # samples of a task that only gathers them
 
 
 @jit
 def count_tasks(epoch):
     """How many tasks the present stage is."""
+    if epoch.stage == GATHER:
+        return (epoch.rows + GATHER_EACH - 1) // GATHER_EACH
+    if epoch.stage == BY_COLUMNS:
+        return count_forward_tasks(epoch)
     if epoch.stage == SAMPLES:
         each = sample_rows(epoch.rows, epoch.num_threads)
         return (epoch.rows + each - 1) // each
-    return count_runs(epoch) if epoch.stage == LEAVES else count_weight_tasks(epoch)
+    if epoch.stage == LEAVES:
+        return count_runs(epoch)
+    return epoch.blocks_count
 
 
 @jit
 def run_task(zero, epoch, number, thread):
     """Task `number` of the present stage."""
     workspace = epoch.workspace + thread * epoch.workspace_bytes
-    if epoch.stage == SAMPLES:
+    if epoch.stage == GATHER:
+        row = number * GATHER_EACH
+        gather(epoch, epoch.first + row, row, min(GATHER_EACH, epoch.rows - row))
+    elif epoch.stage == BY_COLUMNS:
+        forward_task(zero, epoch, number, workspace)
+    elif epoch.stage == SAMPLES:
         each = sample_rows(epoch.rows, epoch.num_threads)
         row = number * each
         rows = min(each, epoch.rows - row)
@@ -111,8 +124,10 @@ def run_task(zero, epoch, number, thread):
         run_leaves(zero, epoch, number, thread, workspace)
     elif epoch.stage == WEIGHTS:
         update_task(zero, epoch, number, workspace)
-    else:
+    elif epoch.stage == PACK:
         pack_task(zero, epoch, number, workspace)
+    else:
+        unpack_task(epoch, number)
 
 
 @jit
@@ -139,34 +154,35 @@ def help_team(zero, data, thread):
     epoch, spins = read_epoch(data), 0
     team, num_threads = epoch.team, epoch.num_threads
     while not is_over(team):
-        number = take_task(team, thread, num_threads)
+        number = take_task(team, thread, num_threads, spins)
         if number < 0:
             spins = wait(spins)
             continue
         spins = 0
         run_task(zero, read_epoch(data), number, thread)
-        finish_task(team)
+        finish_task(team, thread)
 
 
 @jit
-def run_stage(zero, data, stage):
+def run_stage(zero, data, stage, layer):
     """Open a stage, take its tasks like the others, and wait for theirs."""
-    numba.carray(data, EPOCH_FIELDS)[STAGE] = stage
+    fields = numba.carray(data, EPOCH_FIELDS)
+    fields[STAGE], fields[LAYER] = stage, layer
     epoch = read_epoch(data)
     tasks = count_tasks(epoch)
     open_stage(epoch.team, tasks, epoch.num_threads)
-    number = take_task(epoch.team, 0, epoch.num_threads)
+    number = take_task(epoch.team, 0, epoch.num_threads, 0)
     while number >= 0:
         run_task(zero, epoch, number, 0)
-        finish_task(epoch.team)
-        number = take_task(epoch.team, 0, epoch.num_threads)
-    await_stage(epoch.team, tasks)
+        finish_task(epoch.team, 0)
+        number = take_task(epoch.team, 0, epoch.num_threads, 0)
+    await_stage(epoch.team, tasks, epoch.num_threads)
 
 
 @jit
 def drive(zero, data):
     """All steps of the epoch."""
-    run_stage(zero, data, PACK)
+    run_stage(zero, data, PACK, 0)
     epoch, fields = read_epoch(data), numba.carray(data, EPOCH_FIELDS)
     for step in range(epoch.steps):
         first = step * epoch.batch_size
@@ -175,8 +191,14 @@ def drive(zero, data):
         fields[STEP], fields[FIRST], fields[ROWS], fields[LEAVES_EACH] = (
             step, first, rows, leaves_each
         )  # fmt: skip
-        run_stage(zero, data, LEAVES if leaves_each else SAMPLES)
-        run_stage(zero, data, WEIGHTS)
+        if epoch.by_columns and epoch.order:
+            run_stage(zero, data, GATHER, 0)
+        for layer in range(epoch.by_columns):
+            run_stage(zero, data, BY_COLUMNS, layer)
+        run_stage(zero, data, LEAVES if leaves_each else SAMPLES, 0)
+        run_stage(zero, data, WEIGHTS, 0)
+    if epoch.by_columns:
+        run_stage(zero, data, UNPACK, 0)
 
 
 def _worker(zero):
@@ -200,7 +222,7 @@ def compiled(dtype):
 
 
 @jit
-def lay_out(table, layers, place, rows, batch_size, itemsize):
+def lay_out(table, layers, place, rows, batch_size, by_columns, arrays, itemsize):
     """Fill the table of the layers, their buffers from the address `place` on; return its end."""
     lanes = lanes_of(itemsize)
     for layer in range(layers.shape[0]):
@@ -211,8 +233,11 @@ def lay_out(table, layers, place, rows, batch_size, itemsize):
         for field in (H, GRAD):
             table[layer, field] = place
             place += rows * row * itemsize
-        table[layer, PACKED], table[layer, PACKED_TRANSPOSE] = 0, 0
-        if pays_to_pack(batch_size, outputs, 1, lanes):
+        table[layer, PACKED], table[layer, PACKED_TRANSPOSE], table[layer, COLUMNS] = 0, 0, 0
+        if layer < by_columns:
+            table[layer, COLUMNS] = place
+            place += arrays * columns_size(inputs, outputs, lanes) * itemsize
+        elif pays_to_pack(batch_size, outputs, 1, lanes):
             table[layer, PACKED] = place
             place += count_leaves(inputs, 0) * LEAF * panel_width(outputs, lanes) * itemsize
         if layer > 0:
@@ -226,11 +251,21 @@ def workspace_elements(epoch, batch_size):
     """The elements of a thread's scratch, enough for every batch of up to batch_size samples."""
     rows = sample_rows(batch_size, epoch.num_threads)
     size, partials = scratch_size(epoch, max(rows, LEAF)), 0
+    for number in range(epoch.blocks_count):
+        size = max(size, update_scratch_size(epoch, read_block(epoch, number)))
     for layer in range(epoch.count):
-        gradient, its_partials = gradient_size(epoch, layer)
-        size = max(size, gradient + its_partials)
         partials += leaf_partials_size(epoch, layer) if epoch.leaves_each else 0
     return max(size, scratch_size(epoch, LEAF) + partials)
+
+
+@jit
+def panels_bytes(table, lanes):
+    """The memory of a list of panels, of any layer's W or W^T."""
+    panels = 0
+    for layer in range(table.shape[0]):
+        for field in (INPUTS, OUTPUTS):
+            panels = max(panels, count_panels(LEAF, table[layer, field], lanes))
+    return whole_lines(40 * panels)
 
 
 @jit
@@ -265,28 +300,31 @@ def train(
     """
     itemsize, lanes, count = x.itemsize, lanes_of(x.itemsize), layers.shape[0]
     rows = min(batch_size, LEAVES_PER_THREAD * num_threads * LEAF)
-    table = np.zeros((count, FIELDS), np.int64)
-    buffers = lay_out(table, layers, 0, rows, batch_size, itemsize)
-    panels = 0
-    for layer in range(count):
-        table[layer, BLOCKS] = count_blocks(table[layer, INPUTS], lanes)
-        for field in (INPUTS, OUTPUTS):
-            panels = max(panels, count_panels(LEAF, table[layer, field], lanes))
-    panels_bytes = whole_lines(40 * panels)
-    gathered_row = padded_row(x.shape[1], itemsize)
     leaves_each = run_of_leaves(batch_size, num_threads)
+    by_columns = 0 if leaves_each else count_by_columns(layers, constants.shape[0])
+    arrays = 1 + optimizer  # W, and its states: sgd has none, momentum one, Adam two
+    table = np.zeros((count, FIELDS), np.int64)
+    buffers = lay_out(table, layers, 0, rows, batch_size, by_columns, arrays, itemsize)
+    blocks = np.empty((count_blocks(table, by_columns, num_threads, lanes), BLOCK_FIELDS), np.int64)
+    set_blocks(blocks, table, by_columns, num_threads, lanes)
+    gathered_row = padded_row(x.shape[1], itemsize)
     hits = np.zeros(num_threads * HITS_APART, np.int64)
     one = np.ones(1, losses.dtype)
-    in_order = address(order) if order.size else 0
+    rates = np.empty(constants.shape[0] if optimizer == SGD else 0, losses.dtype)
+    rates[:] = constants[: rates.size, 1]
+    fused = rates.size > 0 and not constants[:, 0].any()
+    in_order, sgd_rates = address(order) if order.size else 0, address(rates) if fused else 0
+    panels = panels_bytes(table, lanes)
     epoch = Epoch(
         x.shape[0], batch_size, constants.shape[0],
         address(x), x.shape[1], in_order, address(labels),
         address(table), count, address(parameters), address(states), parameters.size,
-        optimizer, address(constants), address(losses), address(hits), 0, gathered_row,
-        0, 0, panels_bytes, 0, address(one), 0, code[1], itemsize, num_threads,
-        PACK, 0, 0, batch_size, leaves_each,
+        optimizer, arrays, address(constants), sgd_rates,
+        address(losses), address(hits), 0, gathered_row,
+        0, 0, panels, 0, address(one), 0, code[1], itemsize, num_threads,
+        address(blocks), blocks.shape[0], by_columns, PACK, 0, 0, 0, batch_size, leaves_each,
     )  # fmt: skip
-    workspace = whole_lines(2 * panels_bytes + workspace_elements(epoch, batch_size) * itemsize)
+    workspace = whole_lines(panels + workspace_elements(epoch, batch_size) * itemsize)
     gathered = whole_lines(rows * gathered_row * itemsize if order.size else 0)
     parts = count_runs(epoch) * parameters.size * itemsize if leaves_each else 0
     size = team_bytes(num_threads) + gathered + num_threads * workspace + buffers + parts
@@ -296,9 +334,10 @@ def train(
     data[TEAM], data[GATHERED] = place, place + team_bytes(num_threads)
     data[WORKSPACE], data[WORKSPACE_BYTES] = data[GATHERED] + gathered, workspace
     place = data[WORKSPACE] + num_threads * workspace
-    data[PARTS] = lay_out(table, layers, place, rows, batch_size, itemsize)
+    data[PARTS] = lay_out(table, layers, place, rows, batch_size, by_columns, arrays, itemsize)
     run_team(code[0], data, num_threads)
     done[0], done[1] = 0, constants.shape[0]
     for thread in range(num_threads):
         done[0] += hits[thread * HITS_APART]
-    keep_alive(memory), keep_alive(table), keep_alive(hits), keep_alive(one)
+    keep_alive(memory), keep_alive(table), keep_alive(blocks)
+    keep_alive(hits), keep_alive(one), keep_alive(rates)

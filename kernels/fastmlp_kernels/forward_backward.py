@@ -26,20 +26,23 @@ Epoch = namedtuple(
     " x x_row order labels"  # samples, the order in which they come (0: as they lie), their labels
     " layers count"  # the table of the layers: FIELDS numbers each
     " parameters states size"  # all weights, the optimizer's state behind each other, their number
-    " optimizer constants"  # which, and its float64 constants of each step
+    " optimizer arrays"  # which, and how many arrays it has: W and its states
+    " constants rates"  # float64, of each step; sgd's alone, where it is all of an update, or 0
     " losses hits"  # of each sample in its order; how many were right, for each thread
     " gathered gathered_row"  # room for the rows of x in their order
-    " workspace workspace_bytes panels_bytes"  # each thread's memory: two lists of panels, scratch
+    " workspace workspace_bytes panels_bytes"  # each thread's memory: a list of panels, scratch
     " parts one"  # gradients of runs of leaves; a 1
     " team tile itemsize num_threads"  # see team.py; the micro-kernel
-    " stage step first rows leaves_each",  # now: first sample, samples, leaves of a task or 0
+    " blocks blocks_count"  # of the weights: weight_blocks.py
+    " by_columns"  # so many of the first layers go by columns: columns.py
+    " stage layer step first rows leaves_each",  # now: first sample, samples, leaves of a task or 0
 )
 EPOCH_FIELDS = len(Epoch._fields)
 
 # A row of the table of layers: what the caller gives, then the addresses of its outputs and of
-# their gradients with the elements from row to row, of packed copies of W and of W^T (0: none), and
-# how many tasks the update of W is.
-INPUTS, OUTPUTS, BIAS, START, H, GRAD, ROW, PACKED, PACKED_TRANSPOSE, BLOCKS = range(10)
+# their gradients with the elements from row to row, of packed copies of W and of W^T, and of W in
+# panels of columns (0: none).
+INPUTS, OUTPUTS, BIAS, START, H, GRAD, ROW, PACKED, PACKED_TRANSPOSE, COLUMNS = range(10)
 FIELDS = 10
 
 HITS_APART = 8  # int64 from one thread's count to the next: a cache line
@@ -83,7 +86,7 @@ def describe_forward(epoch, layer, sample, row, rows):
     return serial_product(
         h, h_row, 1, rows, 0, W, outputs, layer_field(epoch, layer, PACKED),
         buffer_row(epoch, layer, H, row), layer_field(epoch, layer, ROW),
-        bias, int(layer < epoch.count - 1), 0, 0, inputs, outputs, epoch.itemsize, epoch.tile,
+        bias, int(layer < epoch.count - 1), 0, 0, 0, inputs, outputs, epoch.itemsize, epoch.tile,
     )  # fmt: skip
 
 
@@ -96,23 +99,22 @@ def describe_backward(epoch, layer, row, rows):
         buffer_row(epoch, layer, GRAD, row), layer_field(epoch, layer, ROW), 1, rows, 0,
         0, 0, layer_field(epoch, layer, PACKED_TRANSPOSE),
         buffer_row(epoch, below, GRAD, row), layer_field(epoch, below, ROW),
-        0, 0, buffer_row(epoch, below, H, row), layer_field(epoch, below, ROW),
+        0, 0, buffer_row(epoch, below, H, row), layer_field(epoch, below, ROW), 0,
         outputs, inputs, epoch.itemsize, epoch.tile,
     )  # fmt: skip
 
 
 @jit
-def run_product(zero, epoch, it, workspace):
-    """Compute one product, its panels and scratch in the thread's workspace."""
+def run_product(zero, epoch, it, workspace, scratch):
+    """Compute one product, its panels in the thread's workspace, its partial tiles in scratch."""
     # The panels of a packed B are the same however few the rows are.
     rows = LEAF if it.b_leaf > 0 else it.rows
-    panels, scratch = panels_at(workspace, rows, it.columns, it.lanes), scratch_of(epoch, workspace)
-    run_task(zero, it, panels, 0, scratch, scratch)
+    run_task(zero, it, panels_at(workspace, rows, it.columns, it.lanes), 0, scratch, scratch)
 
 
 @jit
 def scratch_of(epoch, workspace):
-    return workspace + 2 * epoch.panels_bytes
+    return workspace + epoch.panels_bytes
 
 
 @jit
@@ -137,12 +139,15 @@ def gather(epoch, sample, row, rows):
 
 @jit
 def forward_backward(zero, epoch, sample, row, rows, thread, workspace):
-    """Samples sample .. sample + rows, in the buffers from `row` on."""
-    if epoch.order:
+    """Samples sample .. sample + rows, in the buffers from `row` on.
+
+    Layers that go by columns have done their forward pass.
+    """
+    if epoch.order and not epoch.by_columns:
         gather(epoch, sample, row, rows)
-    for layer in range(epoch.count):
+    for layer in range(epoch.by_columns, epoch.count):
         it = describe_forward(epoch, layer, sample, row, rows)
-        run_product(zero, epoch, it, workspace)
+        run_product(zero, epoch, it, workspace, scratch_of(epoch, workspace))
     last = epoch.count - 1
     stride = layer_field(epoch, last, ROW)
     losses = array_at(zero, epoch.losses + sample * epoch.itemsize, rows)
@@ -159,4 +164,4 @@ def forward_backward(zero, epoch, sample, row, rows, thread, workspace):
     array_at(np.int64(0), epoch.hits, epoch.num_threads * HITS_APART)[thread * HITS_APART] += hits
     for layer in range(last, 0, -1):
         it = describe_backward(epoch, layer, row, rows)
-        run_product(zero, epoch, it, workspace)
+        run_product(zero, epoch, it, workspace, scratch_of(epoch, workspace))

@@ -119,12 +119,6 @@ def add_one(typing_context, address):
 
 
 @jit
-def next_task(counter):
-    """Take the next number from the counter at an address; no two threads get the same."""
-    return add_one(counter)
-
-
-@jit
 def address(array):
     """Where the array's memory starts."""
     return np.int64(array.ctypes.data)

@@ -22,7 +22,7 @@ from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.memory import load, store
 from fastmlp_kernels.tile import Tile
 
-# Strides count elements. `a`, `b`, ... are addresses; a `bias` or `gate` of 0 is none.
+# Strides count elements. `a`, `b`, ... are addresses; a `bias`, `gate` or `rate` of 0 is none.
 ARGUMENTS = (
     # the tile, one of blocking.TILES, and how many, one below the other
     *("rows", "vectors", "group", "count"),
@@ -32,8 +32,8 @@ ARGUMENTS = (
     *("leaf", "leaves", "steps", "last"),
     # partial tiles, and from one to the next level and to the next tile
     *("partials", "level_size", "tile_size"),
-    # the end: c[i*c_row + j] for j < columns
-    *("c", "c_row", "columns", "bias", "relu", "gate", "gate_row"),
+    # the end: c[i*c_row + j] for j < columns; with the address of a rate, c less rate * total
+    *("c", "c_row", "columns", "bias", "relu", "gate", "gate_row", "rate"),
     # a cache line to fetch at each k: ahead + k*ahead_step, for each tile ahead_tile further
     *("ahead", "ahead_step", "ahead_tile"),
 )
@@ -73,23 +73,23 @@ def _vector_tiles(typing_context, real, arguments):
 
 def _vector_kernel(
     zero, rows, vectors, group, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
-    last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, ahead,
-    ahead_step, ahead_tile,
+    last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, rate,
+    ahead, ahead_step, ahead_tile,
 ):  # fmt: skip
     _vector_tiles(
         zero,
         (
             rows, vectors, group, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
             last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row,
-            ahead, ahead_step, ahead_tile,
+            rate, ahead, ahead_step, ahead_tile,
         ),
     )  # fmt: skip
 
 
 def _scalar_kernel(
     zero, rows, vectors, group, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
-    last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, ahead,
-    ahead_step, ahead_tile,
+    last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, rate,
+    ahead, ahead_step, ahead_tile,
 ):  # fmt: skip
     """The same without vectors, element by element, for a CPU without FMA: right, not fast."""
     for i in range(rows * count):
@@ -116,6 +116,8 @@ def _scalar_kernel(
                     total = total if total > zero else zero
                 if gate != 0 and not load(zero, gate, i * gate_row + j) > zero:
                     total *= zero
+                if rate != 0:
+                    total = load(zero, c, i * c_row + j) - load(zero, rate, 0) * total
                 store(total, c, i * c_row + j)
 
 

@@ -28,7 +28,7 @@ from fastmlp_kernels.blocking import (
     set_panels,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
-from fastmlp_kernels.memory import address, aligned, keep_alive, load, next_task, store
+from fastmlp_kernels.memory import add_one, address, aligned, keep_alive, load, store
 from fastmlp_kernels.microkernel import micro_kernel
 from fastmlp_kernels.packing import make_panels
 from fastmlp_kernels.parallel import run_stage
@@ -72,7 +72,7 @@ def describe_layer(net, layer, packed, h, h_row, rows, out):
     bias = W + inputs * outputs * net.itemsize if layer_field(net, layer, BIAS) else 0
     return serial_product(
         h, h_row, 1, rows, 0, W, outputs, packed if packed_size(net, layer) > 0 else 0,
-        out, outputs, bias, int(layer < net.count - 1), 0, 0, inputs, outputs, net.itemsize,
+        out, outputs, bias, int(layer < net.count - 1), 0, 0, 0, inputs, outputs, net.itemsize,
         net.tile,
     )  # fmt: skip
 
@@ -80,7 +80,7 @@ def describe_layer(net, layer, packed, h, h_row, rows, out):
 @jit
 def pack_weights(zero, net):
     """Pack every layer's W, a leaf a task."""
-    number, packed, before = next_task(net.counter), net.packed, 0
+    number, packed, before = add_one(net.counter), net.packed, 0
     for layer in range(net.count):
         it = describe_layer(net, layer, packed, 0, 0, net.block_rows, 0)
         if packed_size(net, layer) > 0:
@@ -88,8 +88,8 @@ def pack_weights(zero, net):
             while number < before + it.leaves:
                 target = packed + (number - before) * it.b_leaf * net.itemsize
                 pack_leaf(zero, it, panels, number - before, target)
-                next_task(net.counter + 8)
-                number = next_task(net.counter)
+                add_one(net.counter + 8)
+                number = add_one(net.counter)
             before += it.leaves
         packed += packed_size(net, layer) * net.itemsize
 
@@ -129,7 +129,7 @@ def predict_blocks(zero, net):
     front = aligned(memory[5 * count :])
     back, scratch = front + room * net.itemsize, front + 2 * room * net.itemsize
     filled = False
-    block = next_task(net.counter) * net.block_rows
+    block = add_one(net.counter) * net.block_rows
     while block < net.rows:
         rows = min(net.block_rows, net.rows - block)
         h, h_row, packed = net.x + block * net.x_row * net.itemsize, net.x_row, net.packed
@@ -148,8 +148,8 @@ def predict_blocks(zero, net):
         for i in range(rows):
             at = first_largest(zero, h + i * h_row * net.itemsize, h_row)
             store(np.int64(at), net.classes, block + i)
-        next_task(net.counter + 8)
-        block = next_task(net.counter) * net.block_rows
+        add_one(net.counter + 8)
+        block = add_one(net.counter) * net.block_rows
     keep_alive(memory)
 
 

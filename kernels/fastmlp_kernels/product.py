@@ -35,7 +35,7 @@ from fastmlp_kernels.blocking import (
     tile_shape,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, packed, share
-from fastmlp_kernels.memory import address, aligned, keep_alive, load, next_task, store
+from fastmlp_kernels.memory import add_one, address, aligned, keep_alive, load, store
 from fastmlp_kernels.microkernel import micro_kernel
 from fastmlp_kernels.packing import make_panels, pack_rows
 from fastmlp_kernels.parallel import call, run_stage
@@ -45,7 +45,7 @@ Product = namedtuple(
     "Product",
     "a a_row a_step rows ones"  # A; `ones` is the address of a 1 if A has one more row, of ones
     " b b_row b_column b_leaf"  # B; b_leaf: PACK_BY_LEAF, or the elements of a leaf packed at `b`
-    " c c_row bias relu gate gate_row"  # C, and what happens before its only store
+    " c c_row bias relu gate gate_row rate"  # C, and what happens before its only store
     " inner columns width lanes itemsize"  # K, N, N in whole vectors, a vector's elements, bytes
     " leaves tall leaves_each parts"  # tall: a task has all rows, and so many leaves
     " blocks_each groups"  # else: so many blocks of rows, and one of so many groups of panels
@@ -60,17 +60,21 @@ CALL = (packed(integer, 1), integer)  # the last arguments of a kernel: `compile
 
 @jit
 def serial_product(
-    a, a_row, a_step, rows, ones, b, b_row, packed, c, c_row, bias, relu, gate, gate_row, inner,
-    columns, itemsize, tile,
+    a, a_row, a_step, rows, ones, b, b_row, packed, c, c_row, bias, relu, gate, gate_row, rate,
+    inner, columns, itemsize, tile,
 ):  # fmt: skip
-    """A product that is one task of one thread, over all its leaves; B at `b`, or at `packed`."""
+    """A product that is one task of one thread, over all its leaves; B at `b`, or at `packed`.
+
+    rate: the address of a rate, for C = C - rate * (A @ B), or 0.
+    """
     lanes = lanes_of(itemsize)
     width = panel_width(columns, lanes)
     leaves = count_leaves(inner, int(bias != 0))
+    place, b_leaf = (packed, LEAF * width) if packed else (b, IN_PLACE)
     return Product(
         a, a_row, a_step, rows, ones,
-        packed if packed else b, b_row, 1, LEAF * width if packed else IN_PLACE,
-        c, c_row, bias, relu, gate, gate_row,
+        place, b_row, 1, b_leaf,
+        c, c_row, bias, relu, gate, gate_row, rate,
         inner, columns, width, lanes, itemsize,
         leaves, 0, leaves, 0,
         max(1, (rows + BLOCK_ROWS - 1) // BLOCK_ROWS), 1, 0, b, tile, 1,
@@ -124,15 +128,15 @@ def run_tiles(zero, it, panels, p, i, tile, count, leaf, run, b_leaf, c, c_row, 
     if b_leaf:
         b, b_step = b_leaf + first * LEAF * it.itemsize, panels[p, 4]
         b_next = it.b_leaf
+    bias = it.bias + first * it.itemsize if it.bias and final == it.leaves - 1 else 0
+    gate = it.gate + (i * it.gate_row + first) * it.itemsize if it.gate else 0
     call(
         it.tile,
         zero, tile[0], tile[1], tile[2], count, a, a_row, a_step, b, b_step, b_next,
         leaf - run[0], run[2], min(LEAF, it.inner - final * LEAF), int(final == run[1] - 1),
         partial[0], partial[1], partial[2],
         c + (i * c_row + first) * it.itemsize, c_row, columns,
-        it.bias + first * it.itemsize if it.bias and final == it.leaves - 1 else 0, it.relu,
-        it.gate + (i * it.gate_row + first) * it.itemsize if it.gate else 0, it.gate_row,
-        ahead[0], ahead[1], ahead[2],
+        bias, it.relu, gate, it.gate_row, it.rate, ahead[0], ahead[1], ahead[2],
     )  # fmt: skip
 
 
@@ -263,11 +267,11 @@ def multiply(zero, it):
     packs = it.b_leaf == PACK_BY_LEAF
     room = np.empty((LEAF * it.width * it.itemsize if packs else 0) + 64, np.uint8)
     tasks = count_tasks(it)
-    number = next_task(it.counter)
+    number = add_one(it.counter)
     while number < tasks:
         run_task(zero, it, panels, number, aligned(scratch), aligned(room))
-        next_task(it.counter + 8)
-        number = next_task(it.counter)
+        add_one(it.counter + 8)
+        number = add_one(it.counter)
     keep_alive(scratch), keep_alive(room)
 
 
@@ -275,11 +279,11 @@ def multiply(zero, it):
 def pack(zero, it):
     """Pack leaves of B until there are none."""
     panels = make_panels(it.rows, it.columns, it.lanes)
-    leaf = next_task(it.counter)
+    leaf = add_one(it.counter)
     while leaf < it.leaves:
         pack_leaf(zero, it, panels, leaf, it.b + leaf * it.b_leaf * it.itemsize)
-        next_task(it.counter + 8)
-        leaf = next_task(it.counter)
+        add_one(it.counter + 8)
+        leaf = add_one(it.counter)
 
 
 @jit
@@ -297,7 +301,7 @@ def join(zero, it, thread):
     for i in range(mine.start, mine.stop):
         for j in range(it.columns):
             store(load(zero, it.parts, i * it.columns + j), it.c, i * it.c_row + j)
-    next_task(it.counter + 8)
+    add_one(it.counter + 8)
 
 
 def _worker(zero):
@@ -352,15 +356,20 @@ def product(A, B, bias, gate, C, relu, ones_row, code, num_threads):
     parts = np.empty((subtrees if subtrees > 1 else 0, C.shape[0], columns), C.dtype)
     one = np.ones(1, C.dtype)
     counter = np.zeros(2, np.int64)
+    ones = address(one) if ones_row else 0
+    bias_place = address(bias) if bias.size else 0
+    gate_place = address(gate) if gate.size else 0
+    results = address(parts) if subtrees > 1 else 0
+    if b_leaf > 0:
+        b = aligned(room)
     it = Product(
-        address(A), A.strides[0] // itemsize, A.strides[1] // itemsize, rows,
-        address(one) if ones_row else 0,
-        aligned(room) if b_leaf > 0 else b, B.strides[0] // itemsize, b_column, b_leaf,
-        address(C), C.strides[0] // itemsize, address(bias) if bias.size else 0, int(relu),
-        address(gate) if gate.size else 0, gate.strides[0] // itemsize,
+        address(A), A.strides[0] // itemsize, A.strides[1] // itemsize, rows, ones,
+        b, B.strides[0] // itemsize, b_column, b_leaf,
+        address(C), C.strides[0] // itemsize, bias_place, int(relu),
+        gate_place, gate.strides[0] // itemsize, 0,
         inner, columns, width, lanes, itemsize,
-        leaves, int(tall), leaves_each, address(parts) if subtrees > 1 else 0,
-        blocks_each, groups, address(counter), b, code[1], num_threads,
+        leaves, int(tall), leaves_each, results,
+        blocks_each, groups, address(counter), address(B), code[1], num_threads,
     )  # fmt: skip
     data = np.array(it)
     if b_leaf > 0:

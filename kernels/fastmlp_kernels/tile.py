@@ -90,6 +90,8 @@ class Tile:
             is_final = builder.icmp_signed("==", loop.index, final)
             for slot in self._slots():
                 builder.store(self.zero, slot)
+            with builder.if_then(builder.icmp_signed("!=", argument["rate"], _int(0))):
+                self._fetch_result()
             self._chain(start, builder.select(is_final, argument["steps"], _int(LEAF)))
             ends = builder.icmp_signed("!=", argument["last"], _int(0))
             closing = builder.and_(is_final, ends)
@@ -212,19 +214,31 @@ class Tile:
 
     # The chain over k.
 
-    def _chain(self, start, steps):
-        builder = self.builder
+    def _fetch(self, address, locality):
         fetch = self._intrinsic(
             "llvm.prefetch.p0", ir.VoidType(), ir.IntType(8).as_pointer(), *[_INT32] * 3
         )
-        to_level_2 = [ir.Constant(_INT32, value) for value in (0, 2, 1)]
+        how = [ir.Constant(_INT32, value) for value in (0, locality, 1)]
+        self.builder.call(fetch, [self._pointer(address, ir.IntType(8)), *how])
+
+    def _fetch_result(self):
+        """Fetch the tile of C meanwhile, where it is read at the end."""
+        builder = self.builder
+        for i in range(self.rows):
+            row = builder.mul(self.stride["c_row"], _int(i))
+            for j in range(self.vectors):
+                place = builder.add(builder.load(self.place["c"]), row)
+                self._fetch(self._address(place, _int(j * self.lanes)), 3)
+
+    def _chain(self, start, steps):
+        builder = self.builder
         row_offset = [builder.mul(self.stride["a_row"], _int(i)) for i in range(self.rows)]
         place = {name: cgutils.alloca_once(builder, _INT) for name in ("a", "b", "ahead")}
         for name, slot in place.items():
             builder.store(builder.load(start[name]), slot)
         with cgutils.for_range(builder, steps):
             a, b, ahead = (builder.load(place[name]) for name in ("a", "b", "ahead"))
-            builder.call(fetch, [self._pointer(ahead, ir.IntType(8)), *to_level_2])
+            self._fetch(ahead, 2)
             columns, tail = self._read_columns(b, masked=HAS_MASKS)
             merged = None
             for i in range(self.rows):
@@ -300,6 +314,9 @@ class Tile:
                 builder.store(builder.select(positive, value, self.zero), slot)
         with builder.if_then(builder.icmp_signed("!=", argument["gate"], _int(0))):
             self._gate()
+        with builder.if_then(builder.icmp_signed("!=", argument["rate"], _int(0))):
+            rate = self._splat(self._load(argument["rate"], self.real), self.lanes)
+            self._combine("c", lambda value, c: builder.fsub(c, builder.fmul(rate, value)))
         for i in range(self.rows):
             c = builder.add(
                 builder.load(self.place["c"]), builder.mul(self.stride["c_row"], _int(i))
@@ -318,18 +335,28 @@ class Tile:
         builder = self.builder
         one = ir.Constant(self.vector, [ir.Constant(self.real, 1.0)] * self.lanes)
 
-        def multiply(slot, gate):
+        def multiply(value, gate):
             factor = builder.select(builder.fcmp_ordered(">", gate, self.zero), one, self.zero)
-            builder.store(builder.fmul(builder.load(slot), factor), slot)
+            return builder.fmul(value, factor)
+
+        self._combine("gate", multiply)
+
+    def _combine(self, name, function):
+        """Replace each accumulator by `function` of it and of what an array has in its place."""
+        builder = self.builder
+
+        def combine(slot, other):
+            builder.store(function(builder.load(slot), other), slot)
 
         merged = None
         for i in range(self.rows):
-            row = builder.mul(self.stride["gate_row"], _int(i))
-            gate_row = builder.add(builder.load(self.place["gate"]), row)
-            columns, tail = self._read_columns(gate_row, masked=True)
-            for slot, gate in zip(self.accumulators[i], columns, strict=True):
-                multiply(slot, gate)
+            row = builder.mul(self.stride[f"{name}_row"], _int(i))
+            columns, tail = self._read_columns(
+                builder.add(builder.load(self.place[name]), row), masked=True
+            )
+            for slot, other in zip(self.accumulators[i], columns, strict=True):
+                combine(slot, other)
             if self.group > 1:
                 merged = self._merge_row(merged, tail, i % self.group)
                 if i % self.group == self.group - 1:
-                    multiply(self.tails[i // self.group], merged)
+                    combine(self.tails[i // self.group], merged)

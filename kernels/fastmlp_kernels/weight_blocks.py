@@ -1,0 +1,124 @@
+"""How the weights are cut into blocks, the tasks that update them: runs of rows of a layer's W.
+
+A layer that goes by columns (columns.py) has such runs for each of its panels. A thread's share of
+the blocks is one of every layer's, so that from step to step it has the same panels.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+from numba.np.unsafe.ndarray import to_fixed_tuple
+
+from fastmlp_kernels.blocking import LEAF, TASKS_PER_THREAD, count_panels, lanes_of
+from fastmlp_kernels.columns import columns_place, columns_size
+from fastmlp_kernels.forward_backward import BIAS, INPUTS, OUTPUTS, START, layer_field
+from fastmlp_kernels.jit import jit, share
+from fastmlp_kernels.memory import array_at
+from fastmlp_kernels.packing import make_panels
+
+# Rows first .. stop, which are the panels first_panel .. stop_panel of W^T; columns from `column`
+# on, which lie in memory `stride` elements from row to row.
+Block = namedtuple("Block", "layer first_panel stop_panel first stop column columns stride")
+BLOCK_FIELDS = len(Block._fields)
+
+# The most panels of W^T of a block, 256 rows of float32: a task costs 0.6 us beside its work, but
+# its gradient has to stay in the level-2 cache.
+MOST_PANELS = 4
+
+
+@jit
+def outer_panels(table, layer, by_columns, lanes):
+    """How many panels of W have blocks of their own."""
+    return count_panels(LEAF, table[layer, OUTPUTS], lanes) if layer < by_columns else 1
+
+
+@jit
+def count_runs_of_rows(table, layer, by_columns, num_threads, lanes):
+    """In how many runs the rows of a layer are cut: each thread shall have a few blocks."""
+    inner = count_panels(LEAF, table[layer, INPUTS], lanes)
+    blocks = inner * outer_panels(table, layer, by_columns, lanes)
+    each = max(1, min(MOST_PANELS, blocks // (TASKS_PER_THREAD * num_threads)))
+    return (inner + each - 1) // each
+
+
+@jit
+def count_blocks(table, by_columns, num_threads, lanes):
+    """How many blocks all layers have."""
+    count = 0
+    for layer in range(table.shape[0]):
+        runs = count_runs_of_rows(table, layer, by_columns, num_threads, lanes)
+        count += runs * outer_panels(table, layer, by_columns, lanes)
+    return count
+
+
+@jit
+def set_blocks(blocks, table, by_columns, num_threads, lanes):
+    """Fill the table of the blocks, (blocks, BLOCK_FIELDS)."""
+    number = 0
+    for thread in range(num_threads):
+        for layer in range(table.shape[0]):
+            outputs = table[layer, OUTPUTS]
+            inner = make_panels(LEAF, table[layer, INPUTS], lanes)
+            outer = make_panels(LEAF, outputs, lanes)
+            runs = count_runs_of_rows(table, layer, by_columns, num_threads, lanes)
+            count = runs * outer_panels(table, layer, by_columns, lanes)
+            mine = share(count, thread, num_threads)
+            for block in range(mine.start, mine.stop):
+                rows = share(inner.shape[0], block % runs, runs)
+                first, last = inner[rows.start], inner[rows.stop - 1]
+                column, columns, stride = 0, outputs, outputs
+                if layer < by_columns:
+                    panel = outer[block // runs]
+                    column, columns, stride = panel[0], panel[1], panel[4]
+                it = Block(
+                    layer, rows.start, rows.stop, first[0], last[0] + last[1],
+                    column, columns, stride,
+                )  # fmt: skip
+                blocks[number] = np.array(it)
+                number += 1
+
+
+@jit
+def read_block(epoch, number):
+    place = epoch.blocks + number * BLOCK_FIELDS * 8
+    return Block(*to_fixed_tuple(array_at(np.int64(0), place, BLOCK_FIELDS), BLOCK_FIELDS))
+
+
+@jit
+def has_bias(epoch, block):
+    """Whether the bias lies below the block's rows, and belongs to it."""
+    layer = block.layer
+    return block.stop == layer_field(epoch, layer, INPUTS) and layer_field(epoch, layer, BIAS) != 0
+
+
+@jit
+def count_rows(epoch, block):
+    """The block's rows, with that of the bias."""
+    return block.stop - block.first + int(has_bias(epoch, block))
+
+
+@jit
+def block_start(epoch, block):
+    """Where the block starts among the parameters: the number of an element."""
+    row = block.first * layer_field(epoch, block.layer, OUTPUTS)
+    return layer_field(epoch, block.layer, START) + row + block.column
+
+
+@jit
+def given_places(epoch, block):
+    """The addresses of the block, and of its states, where the caller has them."""
+    start = block_start(epoch, block) * epoch.itemsize
+    state = epoch.states + start
+    return epoch.parameters + start, state, state + epoch.size * epoch.itemsize
+
+
+@jit
+def block_places(epoch, block):
+    """The addresses of the block, and of its states, for as long as the epoch lasts."""
+    layer = block.layer
+    if layer >= epoch.by_columns:
+        return given_places(epoch, block)
+    W = columns_place(epoch, layer, block.column, block.first, block.stride)
+    inputs, outputs = layer_field(epoch, layer, INPUTS), layer_field(epoch, layer, OUTPUTS)
+    size = columns_size(inputs, outputs, lanes_of(epoch.itemsize)) * epoch.itemsize
+    return W, W + size, W + 2 * size
