@@ -125,3 +125,33 @@ def test_errors_say_expected_got_and_mend(module):
     softmax.forward(np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"grad_y: expected shape \(2, 3\).*got shape \(3, 2\)"):
         softmax.backward(np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("of_p", [lambda p: p, lambda p: p[3:, ::2], memoryview])
+def test_probabilities_that_somebody_has_stay(of_p):
+    softmax = fastmlp.LogSoftmax()
+    softmax.forward(floats(1, (20, 30), np.float32))
+    held = of_p(softmax.mem["p"])
+    before = np.array(held)
+    softmax.forward(floats(2, (20, 30), np.float32))
+    assert_same_bits(np.asarray(held), before)
+    assert not np.shares_memory(held, softmax.mem["p"])
+
+
+def test_probabilities_that_nobody_has_are_overwritten():
+    softmax, x = fastmlp.LogSoftmax(), floats(1, (20, 30), np.float32)
+    softmax.forward(x)
+    place = softmax.mem["p"].ctypes.data
+    softmax.forward(x)
+    assert softmax.mem["p"].ctypes.data == place
+    for other in (x[:7], x.astype(np.float64)):
+        logp = softmax.forward(other)
+        assert softmax.mem["p"].shape == logp.shape
+        assert softmax.mem["p"].dtype == logp.dtype
+
+
+def test_memory_that_is_not_our_own_is_not_overwritten():
+    softmax, whole = fastmlp.LogSoftmax(), np.zeros((21, 30), np.float32)
+    softmax.mem["p"] = whole[1:]
+    softmax.forward(floats(1, (20, 30), np.float32))
+    assert not whole.any()

@@ -8,15 +8,18 @@ import numpy as np
 from numba import prange
 
 from fastmlp_kernels import lanes
+from fastmlp_kernels.blocking import LINE
 from fastmlp_kernels.elementary import exp, log
 from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.lanes import LANES
+from fastmlp_kernels.memory import address, fetch, fetch_to_write
 from fastmlp_kernels.row_sum import last_part, row_max, row_sum
 
 SHORT = 128  # classes of the longest row whose block goes through scratch memory
 BLOCK_SIZE = 2048  # elements of a block of short rows: z and e stay in the nearest cache
-LONG_BLOCK_SIZE = 65536  # of long rows: x, z and e stay in the second cache
+LONG_BLOCK_SIZE = 8192  # of long rows: x, z and e stay in the second cache, with what comes next
+PIECE = 512  # elements of z between which the next block is fetched
 MOST_LONG_ROWS = 64
 SCRATCH_SIZE = 4 * BLOCK_SIZE
 
@@ -46,12 +49,33 @@ def log_softmax(x, logp, p, scratch):
         r = scratch[2 * BLOCK_SIZE : 2 * BLOCK_SIZE + stop - start]
         log_r = scratch[3 * BLOCK_SIZE : 3 * BLOCK_SIZE + stop - start]
         shift(flat_x[block], classes, z)
-        for i in range(z.size):
-            e[i] = exp(z[i])
+        if classes <= SHORT:
+            exp_all(z, e)
+        else:
+            # exp needs no memory for long, the passes around it little else: meanwhile the next
+            # block comes. (4096, 1000) took 1.21 ms, not 1.52.
+            ahead = stop * classes * x.itemsize
+            exp_and_fetch(z, e, address(flat_x) + ahead, address(flat_logp) + ahead)
         row_sums(e, classes, r)
         for i in range(r.size):
             log_r[i] = log(r[i])
         normalise(z, e, log_r, r, flat_logp[block], flat_p[block])
+
+
+@jit
+def exp_all(z, e):
+    for i in range(z.size):
+        e[i] = exp(z[i])
+
+
+@jit
+def exp_and_fetch(z, e, to_read, to_write):
+    """Write e = exp(z), and bring near what lies at two addresses, as much as z has."""
+    for piece in range(0, z.size, PIECE):
+        for line in range(piece * z.itemsize, (piece + PIECE) * z.itemsize, LINE):
+            fetch(to_read + line)
+            fetch_to_write(to_write + line)
+        exp_all(z[piece : piece + PIECE], e[piece : piece + PIECE])
 
 
 @jit

@@ -65,6 +65,30 @@ def copy(typing_context, target, source, size):
     return types.void(target, source, size), codegen
 
 
+def _fetch(write):
+    def codegen(context, builder, signature, values):
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        how = [ir.Constant(number, value) for value in (write, 2, 1)]  # to the level-2 cache
+        builder.call(function, [builder.inttoptr(values[0], byte), *how])
+        return context.get_dummy_value()
+
+    return codegen
+
+
+@intrinsic
+def fetch(typing_context, address):
+    """Bring the cache line at an address, if there is memory, near: it will be read."""
+    return types.void(address), _fetch(0)
+
+
+@intrinsic
+def fetch_to_write(typing_context, address):
+    """Bring the cache line at an address, if there is memory, near: it will be written."""
+    return types.void(address), _fetch(1)
+
+
 @intrinsic
 def transpose_block(typing_context, zero, source, source_row, target, target_row):
     """Write the transpose of a square of `lanes` x `lanes` elements, in vector registers.
