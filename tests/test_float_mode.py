@@ -113,13 +113,19 @@ def models(package, dtype):
 
 
 def training(package, dtype):
-    x, labels = floats(18, (90, 12), dtype) * dtype(TINY[dtype]), np.arange(90) % 10
-    for optimizer in ("sgd", "momentum", "adam"):
+    labels, tiny = np.arange(90) % 10, TINY[dtype]
+    for optimizer, scale, learning_rate in (
+        *((optimizer, tiny, 0.01) for optimizer in ("sgd", "momentum", "adam")),
+        ("sgd", 1, tiny / 8),
+    ):
+        x = floats(18, (90, 12), dtype) * dtype(scale)
         model = package.MLP([12, 10], dtype=dtype, rng=1)
         model.flat_parameters[...] = 0
 
-        def run_all(model=model, optimizer=optimizer):
-            model.fit(x, labels, epochs=1, batch_size=40, optimizer=optimizer, rng=2)
+        how = {"optimizer": optimizer, "learning_rate": learning_rate}
+
+        def run_all(model=model, x=x, how=how):
+            model.fit(x, labels, epochs=1, batch_size=40, rng=2, **how)
             return (model.flat_parameters,)
 
         yield run_all

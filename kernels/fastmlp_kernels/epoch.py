@@ -74,14 +74,15 @@ from fastmlp_kernels.weight_update import (
     count_runs,
     leaf_gradients,
     leaf_partials_size,
+    round_rates,
     update_scratch_size,
     update_task,
 )
 
 GIVEN = START + 1  # numbers of a layer that the caller gives: inputs, outputs, bias, start
 PACK, GATHER, BY_COLUMNS, SAMPLES, LEAVES, WEIGHTS, UNPACK = range(7)
-GATHERED, WORKSPACE, WORKSPACE_BYTES, PARTS, TEAM = map(
-    Epoch._fields.index, ["gathered", "workspace", "workspace_bytes", "parts", "team"]
+RATES, GATHERED, WORKSPACE, WORKSPACE_BYTES, PARTS, TEAM = map(
+    Epoch._fields.index, ["rates", "gathered", "workspace", "workspace_bytes", "parts", "team"]
 )
 STAGE, LAYER, STEP, FIRST, ROWS, LEAVES_EACH = range(EPOCH_FIELDS - 6, EPOCH_FIELDS)
 
@@ -182,8 +183,10 @@ def run_stage(zero, data, stage, layer):
 @jit
 def drive(zero, data):
     """All steps of the epoch."""
+    fields = numba.carray(data, EPOCH_FIELDS)
+    fields[RATES] = round_rates(zero, read_epoch(data))
+    epoch = read_epoch(data)
     run_stage(zero, data, PACK, 0)
-    epoch, fields = read_epoch(data), numba.carray(data, EPOCH_FIELDS)
     for step in range(epoch.steps):
         first = step * epoch.batch_size
         rows = min(epoch.batch_size, epoch.samples - first)
@@ -311,15 +314,13 @@ def train(
     hits = np.zeros(num_threads * HITS_APART, np.int64)
     one = np.ones(1, losses.dtype)
     rates = np.empty(constants.shape[0] if optimizer == SGD else 0, losses.dtype)
-    rates[:] = constants[: rates.size, 1]
-    fused = rates.size > 0 and not constants[:, 0].any()
-    in_order, sgd_rates = address(order) if order.size else 0, address(rates) if fused else 0
+    in_order = address(order) if order.size else 0
     panels = panels_bytes(table, lanes)
     epoch = Epoch(
         x.shape[0], batch_size, constants.shape[0],
         address(x), x.shape[1], in_order, address(labels),
         address(table), count, address(parameters), address(states), parameters.size,
-        optimizer, arrays, address(constants), sgd_rates,
+        optimizer, arrays, address(constants), address(rates),
         address(losses), address(hits), 0, gathered_row,
         0, 0, panels, 0, address(one), 0, code[1], itemsize, num_threads,
         address(blocks), blocks.shape[0], by_columns, PACK, 0, 0, 0, batch_size, leaves_each,

@@ -27,7 +27,7 @@ Epoch = namedtuple(
     " layers count"  # the table of the layers: FIELDS numbers each
     " parameters states size"  # all weights, the optimizer's state behind each other, their number
     " optimizer arrays"  # which, and how many arrays it has: W and its states
-    " constants rates"  # float64, of each step; sgd's alone, where it is all of an update, or 0
+    " constants rates"  # float64, of each step; sgd's rates where they are all of an update, or 0
     " losses hits"  # of each sample in its order; how many were right, for each thread
     " gathered gathered_row"  # room for the rows of x in their order
     " workspace workspace_bytes panels_bytes"  # each thread's memory: a list of panels, scratch

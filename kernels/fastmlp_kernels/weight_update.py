@@ -46,6 +46,20 @@ CONSTANTS = 8  # of each step: weight decay, then those of the update, as update
 
 
 @jit
+def round_rates(zero, epoch):
+    """Round sgd's rates to the dtype; return their address, or 0 if an update needs more."""
+    if epoch.optimizer != SGD:
+        return 0
+    constants = array_at(np.float64(0), epoch.constants, epoch.steps * CONSTANTS)
+    rates = array_at(zero, epoch.rates, epoch.steps)
+    for step in range(epoch.steps):
+        if constants[step * CONSTANTS] != 0:  # a weight decay
+            return 0
+        rates[step] = constants[step * CONSTANTS + 1]
+    return epoch.rates
+
+
+@jit
 def describe_gradient(
     epoch, layer, first, stop, samples, x, x_row, grad, columns, one, target, target_row, rate
 ):
