@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fastmlp_kernels import columns
 from fastmlp_kernels import epoch as kernels
+from fastmlp_kernels.blocking import lanes_of
 from fastmlp_kernels.weight_update import OPTIMIZERS
 from helpers import DTYPES, assert_same_bits, floats, with_threads
 
@@ -20,6 +21,11 @@ def data(samples, dtype=np.float32, sizes=SIZES, seed=0):
     x = floats(seed, (samples, sizes[0]), dtype, -3, 1)
     labels = np.random.PCG64(seed).random_raw(samples) % np.uint64(sizes[-1])
     return x, labels.astype(np.int64)
+
+
+def count_by_columns(model, steps, num_threads):
+    lanes = lanes_of(model.dtype.itemsize)
+    return columns.count_by_columns(model._layers, steps, num_threads, lanes)
 
 
 def composed_steps(model, x, labels, batch_size, optimizer, rates, decay):
@@ -117,7 +123,7 @@ def test_large_layers(dtype, optimizer, threads):
         model.fit(x, labels, epochs=2, batch_size=3, optimizer=optimizer, learning_rate=0.02, rng=4)
         for model in fitted
     ]
-    assert columns.count_by_columns(fitted[0]._layers, 9) == 2
+    assert count_by_columns(fitted[0], steps=9, num_threads=3) == 2
     assert_same_bits(fitted[0].flat_parameters, fitted[1].flat_parameters)
     assert histories[0].loss == histories[1].loss
     assert histories[0].accuracy == histories[1].accuracy
@@ -128,9 +134,9 @@ def test_large_layers(dtype, optimizer, threads):
     ("sizes", "batch_size"),
     [
         ([784, 100, 10], 128),
-        ([300, 64, 10], 100),  # two leaves of inputs
+        ([300, 70, 10], 100),  # two leaves of inputs
         ([130, 140, 10], 300),  # two leaves of samples
-        ([2000, 9, 3], 5),  # one panel of few columns
+        ([260, 70], 30),  # the last layer, too
         ([40, 700, 50, 6], 32),  # many panels, and two of the layers go by columns
     ],
 )
@@ -147,8 +153,8 @@ def test_an_epoch_is_its_steps(dtype, sizes, batch_size, decay, threads):
     for start in range(0, len(x), 5 * batch_size):
         mine = slice(start, start + 5 * batch_size)
         models[1].fit(x[mine], labels[mine], **how)
-    assert columns.count_by_columns(models[0]._layers, 9) > 0
-    assert columns.count_by_columns(models[0]._layers, 5) == 0
+    assert count_by_columns(models[0], steps=9, num_threads=1) > 0
+    assert count_by_columns(models[0], steps=5, num_threads=1) == 0
     assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
 
 

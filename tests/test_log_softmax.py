@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 from helpers import DTYPES, ROW_SHAPES, assert_same_bits, floats, layouts, specials
@@ -127,15 +129,25 @@ def test_errors_say_expected_got_and_mend(module):
         softmax.backward(np.ones((3, 2)))
 
 
-@pytest.mark.parametrize("of_p", [lambda p: p, lambda p: p[3:, ::2], memoryview])
-def test_probabilities_that_somebody_has_stay(of_p):
+@pytest.mark.parametrize(
+    ("hold", "p_of"),
+    [
+        (lambda softmax: softmax.mem["p"], np.asarray),
+        (lambda softmax: softmax.mem["p"][3:, ::2], np.asarray),
+        (lambda softmax: memoryview(softmax.mem["p"]), np.asarray),
+        (lambda softmax: softmax.mem, lambda mem: mem["p"]),
+        (copy.copy, lambda softmax: softmax.mem["p"]),
+    ],
+    ids=["array", "view", "buffer", "mem", "copy"],
+)
+def test_probabilities_that_somebody_has_stay(hold, p_of):
     softmax = fastmlp.LogSoftmax()
     softmax.forward(floats(1, (20, 30), np.float32))
-    held = of_p(softmax.mem["p"])
-    before = np.array(held)
+    held = hold(softmax)
+    before = p_of(held).copy()
     softmax.forward(floats(2, (20, 30), np.float32))
-    assert_same_bits(np.asarray(held), before)
-    assert not np.shares_memory(held, softmax.mem["p"])
+    assert_same_bits(p_of(held), before)
+    assert not np.shares_memory(p_of(held), softmax.mem["p"])
 
 
 def test_probabilities_that_nobody_has_are_overwritten():

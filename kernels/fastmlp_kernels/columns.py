@@ -29,21 +29,24 @@ from fastmlp_kernels.packing import panels_at
 from fastmlp_kernels.product import serial_product
 
 # Smaller layers cost less by their way than by a stage of their own; in a shorter epoch, moving W
-# to the panels and back costs more than it gains.
+# to the panels and back costs more than it gains; and a layer of fewer panels than threads would
+# leave some without a task.
 SMALLEST_WEIGHTS = 16384  # elements of W
 FEWEST_STEPS = 8
+FEWEST_PANELS = 2
 
 SAMPLES_EACH = 48  # the samples of a task of the forward pass: whole tiles of 6, 8 and 12 rows
 
 
 @jit
-def count_by_columns(layers, steps):
+def count_by_columns(layers, steps, num_threads, lanes):
     """How many of the first layers go by columns in an epoch of so many steps."""
-    count = 0
+    count, fewest = 0, max(FEWEST_PANELS, num_threads)
     while (
         steps >= FEWEST_STEPS
         and count < layers.shape[0]
         and layers[count, INPUTS] * layers[count, OUTPUTS] >= SMALLEST_WEIGHTS
+        and count_panels(LEAF, layers[count, OUTPUTS], lanes) >= fewest
     ):
         count += 1
     return count

@@ -2,9 +2,9 @@
 
 A step has two stages, which threads share as tasks: blocks of samples (forward_backward.py), then
 blocks of the weights (weight_update.py), whose gradients sum over all samples of the batch. Before
-them, large layers have a stage each, by columns (columns.py). A batch of many leaves is cut the
-other way: a task takes a run of leaves of samples through both, so that x is read from memory once,
-and the tree joins the runs' gradients.
+them, large layers have a stage each, by columns (columns.py), after one that gathers the samples
+where these are shuffled. A batch of many leaves is cut the other way: a task takes a run of leaves
+of samples through both, so that x is read from memory once, and the tree joins the runs' gradients.
 
 Neither blocks nor tasks nor threads change a bit: the steps are those of the composition of the
 operations, with grad = -(label / samples) given to LogSoftmax.
@@ -303,21 +303,23 @@ def train(
     """
     itemsize, lanes, count = x.itemsize, lanes_of(x.itemsize), layers.shape[0]
     rows = min(batch_size, LEAVES_PER_THREAD * num_threads * LEAF)
-    leaves_each = run_of_leaves(batch_size, num_threads)
-    by_columns = 0 if leaves_each else count_by_columns(layers, constants.shape[0])
+    steps, leaves_each = constants.shape[0], run_of_leaves(batch_size, num_threads)
+    by_columns = 0 if leaves_each else count_by_columns(layers, steps, num_threads, lanes)
     arrays = 1 + optimizer  # W, and its states: sgd has none, momentum one, Adam two
     table = np.zeros((count, FIELDS), np.int64)
     buffers = lay_out(table, layers, 0, rows, batch_size, by_columns, arrays, itemsize)
-    blocks = np.empty((count_blocks(table, by_columns, num_threads, lanes), BLOCK_FIELDS), np.int64)
-    set_blocks(blocks, table, by_columns, num_threads, lanes)
+    blocks = np.empty(
+        (count_blocks(table, by_columns, num_threads, itemsize), BLOCK_FIELDS), np.int64
+    )
+    set_blocks(blocks, table, by_columns, num_threads, itemsize)
     gathered_row = padded_row(x.shape[1], itemsize)
     hits = np.zeros(num_threads * HITS_APART, np.int64)
     one = np.ones(1, losses.dtype)
-    rates = np.empty(constants.shape[0] if optimizer == SGD else 0, losses.dtype)
+    rates = np.empty(steps if optimizer == SGD else 0, losses.dtype)
     in_order = address(order) if order.size else 0
     panels = panels_bytes(table, lanes)
     epoch = Epoch(
-        x.shape[0], batch_size, constants.shape[0],
+        x.shape[0], batch_size, steps,
         address(x), x.shape[1], in_order, address(labels),
         address(table), count, address(parameters), address(states), parameters.size,
         optimizer, arrays, address(constants), address(rates),
@@ -337,7 +339,7 @@ def train(
     place = data[WORKSPACE] + num_threads * workspace
     data[PARTS] = lay_out(table, layers, place, rows, batch_size, by_columns, arrays, itemsize)
     run_team(code[0], data, num_threads)
-    done[0], done[1] = 0, constants.shape[0]
+    done[0], done[1] = 0, steps
     for thread in range(num_threads):
         done[0] += hits[thread * HITS_APART]
     keep_alive(memory), keep_alive(table), keep_alive(blocks)

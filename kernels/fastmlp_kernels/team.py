@@ -19,8 +19,8 @@ from fastmlp_kernels.memory import add_one
 
 # The team's words: whether all is over and how many threads have come, each on a cache line of its
 # own; then a line for each thread, with the end of its share of the open stage's tasks in the upper
-# half of a word and the next of them in the lower one, and behind it how many tasks it finished. A
-# word that all threads write cost 0.1 us a task, 1 us while the host kept the cores far apart.
+# half of a word and the next of them in the lower one, and behind it how many tasks it finished.
+# One count that all threads write cost 2% of an epoch of 784-100-10 with 32 samples.
 OVER, COME, SHARES = (LINE * line for line in range(3))
 FINISHED = 8
 

@@ -90,7 +90,8 @@ class Tile:
             is_final = builder.icmp_signed("==", loop.index, final)
             for slot in self._slots():
                 builder.store(self.zero, slot)
-            with builder.if_then(builder.icmp_signed("!=", argument["rate"], _int(0))):
+            reads_c = builder.icmp_signed("!=", argument["rate"], _int(0))
+            with builder.if_then(builder.and_(is_final, reads_c)):
                 self._fetch_result()
             self._chain(start, builder.select(is_final, argument["steps"], _int(LEAF)))
             ends = builder.icmp_signed("!=", argument["last"], _int(0))

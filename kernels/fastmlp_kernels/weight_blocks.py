@@ -1,7 +1,8 @@
 """How the weights are cut into blocks, the tasks that update them: runs of rows of a layer's W.
 
-A layer that goes by columns (columns.py) has such runs for each of its panels. A thread's share of
-the blocks is one of every layer's, so that from step to step it has the same panels.
+A layer that goes by columns (columns.py) has such runs for each of its panels. The blocks come in
+the order of the threads, each with its share of every layer, so that from step to step a thread has
+the same panels; where shares aren't even, it has a neighbour's block at an end of its own.
 """
 
 from collections import namedtuple
@@ -9,7 +10,7 @@ from collections import namedtuple
 import numpy as np
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from fastmlp_kernels.blocking import LEAF, TASKS_PER_THREAD, count_panels, lanes_of
+from fastmlp_kernels.blocking import LEAF, MAX_VECTORS, TASKS_PER_THREAD, count_panels, lanes_of
 from fastmlp_kernels.columns import columns_place, columns_size
 from fastmlp_kernels.forward_backward import BIAS, INPUTS, OUTPUTS, START, layer_field
 from fastmlp_kernels.jit import jit, share
@@ -21,9 +22,9 @@ from fastmlp_kernels.packing import make_panels
 Block = namedtuple("Block", "layer first_panel stop_panel first stop column columns stride")
 BLOCK_FIELDS = len(Block._fields)
 
-# The most panels of W^T of a block, 256 rows of float32: a task costs 0.6 us beside its work, but
-# its gradient has to stay in the level-2 cache.
-MOST_PANELS = 4
+# The bytes of the largest gradient of a block, which shall stay in the level-2 cache: 256 rows of a
+# panel. Half of that took 5% longer for 784-512-256-10 with 32 samples.
+MOST_BYTES = 65536
 
 
 @jit
@@ -33,34 +34,37 @@ def outer_panels(table, layer, by_columns, lanes):
 
 
 @jit
-def count_runs_of_rows(table, layer, by_columns, num_threads, lanes):
+def count_runs_of_rows(table, layer, by_columns, num_threads, itemsize):
     """In how many runs the rows of a layer are cut: each thread shall have a few blocks."""
+    lanes = lanes_of(itemsize)
     inner = count_panels(LEAF, table[layer, INPUTS], lanes)
-    blocks = inner * outer_panels(table, layer, by_columns, lanes)
-    each = max(1, min(MOST_PANELS, blocks // (TASKS_PER_THREAD * num_threads)))
+    outer = outer_panels(table, layer, by_columns, lanes)
+    panel_bytes = MAX_VECTORS * lanes * table[layer, OUTPUTS] // outer * itemsize
+    most = min(MOST_BYTES // panel_bytes, inner * outer // (TASKS_PER_THREAD * num_threads))
+    each = max(1, most)
     return (inner + each - 1) // each
 
 
 @jit
-def count_blocks(table, by_columns, num_threads, lanes):
+def count_blocks(table, by_columns, num_threads, itemsize):
     """How many blocks all layers have."""
     count = 0
     for layer in range(table.shape[0]):
-        runs = count_runs_of_rows(table, layer, by_columns, num_threads, lanes)
-        count += runs * outer_panels(table, layer, by_columns, lanes)
+        runs = count_runs_of_rows(table, layer, by_columns, num_threads, itemsize)
+        count += runs * outer_panels(table, layer, by_columns, lanes_of(itemsize))
     return count
 
 
 @jit
-def set_blocks(blocks, table, by_columns, num_threads, lanes):
+def set_blocks(blocks, table, by_columns, num_threads, itemsize):
     """Fill the table of the blocks, (blocks, BLOCK_FIELDS)."""
-    number = 0
+    number, lanes = 0, lanes_of(itemsize)
     for thread in range(num_threads):
         for layer in range(table.shape[0]):
             outputs = table[layer, OUTPUTS]
             inner = make_panels(LEAF, table[layer, INPUTS], lanes)
             outer = make_panels(LEAF, outputs, lanes)
-            runs = count_runs_of_rows(table, layer, by_columns, num_threads, lanes)
+            runs = count_runs_of_rows(table, layer, by_columns, num_threads, itemsize)
             count = runs * outer_panels(table, layer, by_columns, lanes)
             mine = share(count, thread, num_threads)
             for block in range(mine.start, mine.stop):
