@@ -5,10 +5,11 @@ import io
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fastmlp_bench import cases, environment, regressions, report, results, run
+from fastmlp_bench import cases, environment, regressions, report, results, run, timing
 from fastmlp_bench.measure import measure
 from fastmlp_bench.plots import draw
 from fastmlp_bench.providers import PROVIDERS, numpy_lean, plain
@@ -254,6 +255,30 @@ def test_the_run_has_a_clean_environment_and_equal_threads(monkeypatch):
 
 class Done:
     returncode = 7
+
+
+def test_repeats_are_counted_when_a_call_is_steady(monkeypatch):
+    """Of a call whose first four stand in another library's way, and whose threads then sleep."""
+    clock, stalled, calls = 0.0, 4, 0
+
+    def pass_time(seconds):
+        nonlocal clock
+        clock += seconds
+
+    def call():
+        nonlocal calls, stalled
+        calls += 1
+        pass_time(0.01 if stalled else 50e-6)
+        stalled = max(0, stalled - 1)
+
+    def process_time():
+        return clock if stalled else 0.0
+
+    names = {"perf_counter": lambda: clock, "process_time": process_time, "sleep": pass_time}
+    monkeypatch.setattr(timing, "time", SimpleNamespace(**names))
+    seconds = timing.interleaved({"call": call}, rounds=3)
+    np.testing.assert_allclose(seconds["call"], 50e-6)
+    assert calls > 3 * 0.9 * timing.SAMPLE_SECONDS / 50e-6
 
 
 def test_only_refuses_what_no_row_has():

@@ -10,7 +10,7 @@ from .cases import Case, Error
 from .environment import with_threads
 from .limits import limit_calls, limit_rates
 from .providers import PROVIDERS, Array, Call, Provider
-from .timing import interleaved, seconds_per_call
+from .timing import interleaved, steady_seconds
 
 Row = dict[str, Any]
 
@@ -106,7 +106,7 @@ def ready(
             raise WrongResultError(
                 f"expected a relative error below {case.tolerance:g}, got {off:.1e} {variant}"
             )
-        seconds = min(seconds_per_call(call) for _ in range(2)) if len(forms) > 1 else 0.0
+        seconds = min(steady_seconds(call) for _ in range(2)) if len(forms) > 1 else 0.0
         if seconds < fastest:
             best, fastest = (call, variant, first), seconds
     return best

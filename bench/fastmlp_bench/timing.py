@@ -10,6 +10,7 @@ from .providers import Array, Call
 
 SAMPLE_SECONDS = 0.01  # a sample repeats a short call until it takes this long
 STEADY_SECONDS = 0.05  # a call of this length is as long the second time
+STEADY_CALLS = 64  # of a shorter one, one of so many is
 LONG_SECONDS = 0.2  # one of this length needs no other before it; 50 ms after a sleep take 3% more
 PAUSE_SECONDS = 0.01
 MOST_SECONDS = 0.5
@@ -35,6 +36,18 @@ def wait_for_threads() -> None:
             return
 
 
+def steady_seconds(call: Call) -> float:
+    """Return the seconds of a call whose threads are awake, and nobody else's.
+
+    The first calls of 50 us can take 10 ms each: beside another library's spinning threads.
+    """
+    wait_for_threads()
+    seconds = [seconds_per_call(call)]
+    while sum(seconds) < STEADY_SECONDS and len(seconds) < STEADY_CALLS:
+        seconds.append(seconds_per_call(call))
+    return min(seconds)
+
+
 def interleaved(
     calls: dict[str, Call], rounds: int, done: Callable[[], Any] = lambda: None
 ) -> dict[str, Array]:
@@ -42,12 +55,10 @@ def interleaved(
 
     The calls have run before. `done` is called after each round.
     """
-    repeats = {}
-    for name, call in calls.items():
-        once = seconds_per_call(call)
-        if once < STEADY_SECONDS:
-            once = min(once, *(seconds_per_call(call) for _ in range(3)))
-        repeats[name] = max(1, int(SAMPLE_SECONDS / max(once, 1e-7)))
+    repeats = {
+        name: max(1, int(SAMPLE_SECONDS / max(steady_seconds(call), 1e-7)))
+        for name, call in calls.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
