@@ -16,8 +16,9 @@ LINE = 64  # bytes of a cache line
 VECTOR_BITS = vector_bits()
 
 # AVX-512 and NEON have 32 vector registers, AVX 16. An accumulator each, one vector of B each, and
-# one or two for the broadcast element of A: most rows for 1, 2, 3, 4 vectors.
-FULL_ROWS = (14, 12, 8, 6) if VECTOR_BITS == 512 or architecture() == "aarch64" else (8, 6)
+# one or two for the broadcast element of A: most rows for 1, 2, 3, 4 vectors that divide a block.
+REGISTERS = 32 if VECTOR_BITS == 512 or architecture() == "aarch64" else 16
+FULL_ROWS = (12, 12, 8, 6) if REGISTERS == 32 else (8, 6)
 MAX_VECTORS = len(FULL_ROWS)
 REST_ROWS = (4, 2, 1)
 

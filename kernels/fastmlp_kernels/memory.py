@@ -65,13 +65,18 @@ def copy(typing_context, target, source, size):
     return types.void(target, source, size), codegen
 
 
+def emit_fetch(builder, address, level, write=0):
+    """Emit the fetch of a cache line, if there is memory, to the cache of level 1 or 2."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    how = [ir.Constant(number, value) for value in (write, 4 - level, 1)]
+    builder.call(function, [builder.inttoptr(address, byte), *how])
+
+
 def _fetch(write):
     def codegen(context, builder, signature, values):
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        how = [ir.Constant(number, value) for value in (write, 2, 1)]  # to the level-2 cache
-        builder.call(function, [builder.inttoptr(values[0], byte), *how])
+        emit_fetch(builder, values[0], 2, write)
         return context.get_dummy_value()
 
     return codegen

@@ -7,12 +7,15 @@ the speed. The accumulators are slots on the stack that LLVM keeps in vector reg
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from fastmlp_kernels.blocking import HAS_MASKS, LEAF, VECTOR_BITS
+from fastmlp_kernels.blocking import HAS_MASKS, LEAF, REGISTERS, VECTOR_BITS
+from fastmlp_kernels.memory import emit_fetch
 
 STRIDES = (
     *("a_row", "a_step", "b_step", "b_leaf", "c_row", "gate_row"),
     *("level_size", "tile_size", "ahead_step", "ahead_tile"),
 )
+
+ROWS_EACH = 3  # that one pointer serves: addresses have a base, and an index once or twice
 
 _INT = ir.IntType(64)
 _INT32 = ir.IntType(32)
@@ -52,6 +55,10 @@ class Tile:
         ]
         tails = rows // group if group > 1 else 0
         self.tails = [cgutils.alloca_once(builder, self.vector) for _ in range(tails)]
+        # Beside those and B there must be room for two elements of A, and for the tail of B. Where
+        # there is just so much, LLVM spills; the last vector of B is read for each row then.
+        needed = rows * vectors + tails + vectors + 3
+        self.is_crowded = tails > 0 and needed >= REGISTERS
 
     def emit(self):
         builder, argument = self.builder, self.argument
@@ -147,6 +154,16 @@ class Tile:
             lanes, self.builder.sub(self.argument["columns"], _int(whole))
         )
 
+        # Of constant masks LLVM would make shuffles, which take a port of the FMAs: 2% of a tile.
+        number, mask = ir.IntType(self.lanes), ir.VectorType(ir.IntType(1), self.lanes)
+        row = (1 << self.tail_lanes) - 1
+        self.row_masks = [
+            self.builder.bitcast(
+                self._opaque(ir.Constant(number, row << place * self.tail_lanes)), mask
+            )
+            for place in range(self.group if self.group > 1 else 0)
+        ]
+
     def _masked_name(self, operation, kind):
         letter = "f32" if self.itemsize == 4 else "f64"
         return f"llvm.masked.{operation}.v{kind.count}{letter}.p0"
@@ -192,9 +209,7 @@ class Tile:
         """`merged` with the lanes of the group's row number `place` taken from `value`."""
         if place == 0:
             return value
-        taken = range(place * self.tail_lanes, (place + 1) * self.tail_lanes)
-        lanes = [lane + (self.lanes if lane in taken else 0) for lane in range(self.lanes)]
-        return self._shuffle(merged, value, lanes)
+        return self.builder.select(self.row_masks[place], value, merged)
 
     def _row_of_tail(self, value, place):
         lanes = range(place * self.tail_lanes, (place + 1) * self.tail_lanes)
@@ -215,45 +230,68 @@ class Tile:
 
     # The chain over k.
 
-    def _fetch(self, address, locality):
-        fetch = self._intrinsic(
-            "llvm.prefetch.p0", ir.VoidType(), ir.IntType(8).as_pointer(), *[_INT32] * 3
-        )
-        how = [ir.Constant(_INT32, value) for value in (0, locality, 1)]
-        self.builder.call(fetch, [self._pointer(address, ir.IntType(8)), *how])
-
     def _fetch_result(self):
         """Fetch the tile of C meanwhile, where it is read at the end."""
         builder = self.builder
         for i in range(self.rows):
             row = builder.mul(self.stride["c_row"], _int(i))
-            for j in range(self.vectors):
+            for j in range(self.vectors + int(self.group > 1)):
                 place = builder.add(builder.load(self.place["c"]), row)
-                self._fetch(self._address(place, _int(j * self.lanes)), 3)
+                emit_fetch(builder, self._address(place, _int(j * self.lanes)), level=1)
 
     def _chain(self, start, steps):
         builder = self.builder
-        row_offset = [builder.mul(self.stride["a_row"], _int(i)) for i in range(self.rows)]
-        place = {name: cgutils.alloca_once(builder, _INT) for name in ("a", "b", "ahead")}
+        place = {name: cgutils.alloca_once(builder, _INT) for name in ("b", "ahead")}
         for name, slot in place.items():
             builder.store(builder.load(start[name]), slot)
+        rows = self._pointers_to_rows(builder.load(start["a"]))
         with cgutils.for_range(builder, steps):
-            a, b, ahead = (builder.load(place[name]) for name in ("a", "b", "ahead"))
-            self._fetch(ahead, 2)
+            b, ahead = (builder.load(place[name]) for name in ("b", "ahead"))
+            emit_fetch(builder, ahead, level=2)
             columns, tail = self._read_columns(b, masked=HAS_MASKS)
             merged = None
             for i in range(self.rows):
-                element = self._splat(
-                    self._load(builder.add(a, row_offset[i]), self.real), self.lanes
-                )
+                if self.is_crowded:
+                    last = self._address(b, _int((self.vectors - 1) * self.lanes))
+                    columns[-1] = self._load(last)
+                element = self._splat(self._load_of_row(rows, i), self.lanes)
                 for j in range(self.vectors):
                     self._fma(self.accumulators[i][j], element, columns[j])
                 if self.group > 1:
                     merged = self._merge_row(merged, element, i % self.group)
                     if i % self.group == self.group - 1:
                         self._fma(self.tails[i // self.group], merged, tail)
+                if self.is_crowded:
+                    self._keep_loads_in_order()
             for name, slot in place.items():
                 self._advance(slot, self.stride[f"{name}_step"], 1)
+            for slot in rows:
+                self._advance(slot, self.stride["a_step"], 1)
+
+    def _pointers_to_rows(self, a):
+        """One for each few rows: LLVM would make a chain of additions of them all, 12 cycles long.
+
+        For 10 columns that took 1.4 times as long.
+        """
+        slots = [cgutils.alloca_once(self.builder, _INT) for _ in range(0, self.rows, ROWS_EACH)]
+        for number, slot in enumerate(slots):
+            offset = self.builder.mul(self.stride["a_row"], _int(number * ROWS_EACH))
+            self.builder.store(self._opaque(self.builder.add(a, offset)), slot)
+        return slots
+
+    def _load_of_row(self, pointers, i):
+        row = self.builder.mul(self.stride["a_row"], _int(i % ROWS_EACH))
+        pointer = self.builder.load(pointers[i // ROWS_EACH])
+        return self._load(self.builder.add(pointer, row), self.real)
+
+    def _opaque(self, value):
+        """The value, of which LLVM shall not know how it was made."""
+        kind = ir.FunctionType(value.type, [value.type])
+        return self.builder.asm(kind, "", "=r,0", [value], False)
+
+    def _keep_loads_in_order(self):
+        """No load passes this place, nor is one behind it the same as one before."""
+        self.builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
 
     def _fma(self, slot, x, y):
         self.builder.store(emit_fma(self.builder, x, y, self.builder.load(slot)), slot)
