@@ -11,8 +11,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastmlp_kernels.blocking import VECTOR_BITS
+from fastmlp_kernels.emitter import emit_fma
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
-from fastmlp_kernels.tile import emit_fma
 from fastmlp_kernels.update import sgd_array
 
 ACCUMULATORS = 12

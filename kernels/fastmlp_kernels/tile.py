@@ -5,9 +5,10 @@ the speed. The accumulators are slots on the stack that LLVM keeps in vector reg
 """
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils
 
-from fastmlp_kernels.blocking import HAS_MASKS, LEAF, REGISTERS, VECTOR_BITS
+from fastmlp_kernels.blocking import HAS_MASKS, LEAF, REGISTERS
+from fastmlp_kernels.emitter import INT, Emitter, constant, emit_fma
 from fastmlp_kernels.memory import emit_fetch
 
 STRIDES = (
@@ -17,36 +18,12 @@ STRIDES = (
 
 ROWS_EACH = 3  # that one pointer serves: addresses have a base, and an index once or twice
 
-_INT = ir.IntType(64)
-_INT32 = ir.IntType(32)
 
-
-def _int(value):
-    return ir.Constant(_INT, value)
-
-
-def emit_fma(builder, x, y, total):
-    """Emit the vector fma(x, y, total).
-
-    By hand: llvmlite's builder takes scalars only, its declare_intrinsic builds a wrong signature.
-    """
-    vector = total.type
-    letter = "f32" if isinstance(vector.element, ir.FloatType) else "f64"
-    kind = ir.FunctionType(vector, [vector] * 3)
-    name = f"llvm.fma.v{vector.count}{letter}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [x, y, total])
-
-
-class Tile:
+class Tile(Emitter):
     """Emits the code of one tile; every value is a vector of the CPU's width."""
 
     def __init__(self, builder, real, arguments, rows, vectors, group):
-        self.builder = builder
-        self.real = ir.FloatType() if real == types.float32 else ir.DoubleType()
-        self.itemsize = real.bitwidth // 8
-        self.lanes = VECTOR_BITS // real.bitwidth
-        self.vector = ir.VectorType(self.real, self.lanes)
-        self.zero = ir.Constant(self.vector, [ir.Constant(self.real, 0.0)] * self.lanes)
+        super().__init__(builder, real)
         self.argument = arguments
         self.rows, self.vectors, self.group = rows, vectors, group
         self.tail_lanes = self.lanes // group if group > 1 else 0
@@ -63,7 +40,9 @@ class Tile:
     def emit(self):
         builder, argument = self.builder, self.argument
         self._set_masks()
-        self.stride = {name: builder.mul(argument[name], _int(self.itemsize)) for name in STRIDES}
+        self.stride = {
+            name: builder.mul(argument[name], constant(self.itemsize)) for name in STRIDES
+        }
         self.place = {
             name: cgutils.alloca_once_value(builder, argument[name])
             for name in ("a", "b", "c", "gate", "partials", "ahead")
@@ -80,7 +59,7 @@ class Tile:
                 self._advance(self.place[name], self.stride[step], times)
 
     def _advance(self, place, stride, times):
-        step = self.builder.mul(stride, _int(times))
+        step = self.builder.mul(stride, constant(times))
         self.builder.store(self.builder.add(self.builder.load(place), step), place)
 
     def _run_leaves(self):
@@ -92,18 +71,18 @@ class Tile:
         }
         for name, slot in start.items():
             builder.store(builder.load(self.place[name]), slot)
-        final = builder.sub(argument["leaves"], _int(1))
+        final = builder.sub(argument["leaves"], constant(1))
         with cgutils.for_range(builder, argument["leaves"]) as loop:
             is_final = builder.icmp_signed("==", loop.index, final)
             for slot in self._slots():
                 builder.store(self.zero, slot)
-            reads_c = builder.icmp_signed("!=", argument["rate"], _int(0))
+            reads_c = builder.icmp_signed("!=", argument["rate"], constant(0))
             with builder.if_then(builder.and_(is_final, reads_c)):
                 self._fetch_result()
-            self._chain(start, builder.select(is_final, argument["steps"], _int(LEAF)))
-            ends = builder.icmp_signed("!=", argument["last"], _int(0))
+            self._chain(start, builder.select(is_final, argument["steps"], constant(LEAF)))
+            ends = builder.icmp_signed("!=", argument["last"], constant(0))
             closing = builder.and_(is_final, ends)
-            with_bias = builder.icmp_signed("!=", argument["bias"], _int(0))
+            with_bias = builder.icmp_signed("!=", argument["bias"], constant(0))
             with builder.if_then(builder.and_(closing, with_bias)):
                 self._add_bias()
             level = self._join_partials(builder.add(argument["leaf"], loop.index), closing)
@@ -120,38 +99,13 @@ class Tile:
     def _slots(self):
         return [slot for row in self.accumulators for slot in row] + self.tails
 
-    def _intrinsic(self, name, returned, *arguments):
-        kind = ir.FunctionType(returned, arguments)
-        return cgutils.get_or_insert_function(self.builder.module, kind, name)
-
-    # Addresses, loads and stores. The last columns of a panel are masked, or are a packed tail.
-
-    def _address(self, base, elements):
-        return self.builder.add(base, self.builder.mul(elements, _int(self.itemsize)))
-
-    def _pointer(self, address, kind):
-        return self.builder.inttoptr(address, kind.as_pointer())
-
-    def _load(self, address, kind=None):
-        kind = kind or self.vector
-        value = self.builder.load(self._pointer(address, kind))
-        value.align = self.itemsize
-        return value
-
-    def _store(self, value, address):
-        self.builder.store(value, self._pointer(address, value.type)).align = self.itemsize
-
-    def _mask_of(self, lanes, valid):
-        numbers = ir.VectorType(_INT32, lanes)
-        lane = ir.Constant(numbers, list(range(lanes)))
-        limit = self._splat(self.builder.trunc(valid, _INT32), lanes)
-        return self.builder.icmp_signed("<", lane, limit)
+    # The columns of a row. The last ones of a panel are masked, or are a packed tail.
 
     def _set_masks(self):
         whole = (self.vectors - 1 if self.group == 1 else self.vectors) * self.lanes
         lanes = self.lanes if self.group == 1 else self.tail_lanes
         self.last_mask = self._mask_of(
-            lanes, self.builder.sub(self.argument["columns"], _int(whole))
+            lanes, self.builder.sub(self.argument["columns"], constant(whole))
         )
 
         # Of constant masks LLVM would make shuffles, which take a port of the FMAs: 2% of a tile.
@@ -164,41 +118,8 @@ class Tile:
             for place in range(self.group if self.group > 1 else 0)
         ]
 
-    def _masked_name(self, operation, kind):
-        letter = "f32" if self.itemsize == 4 else "f64"
-        return f"llvm.masked.{operation}.v{kind.count}{letter}.p0"
-
-    def _masked_load(self, address, kind):
-        mask = self.last_mask.type
-        function = self._intrinsic(
-            self._masked_name("load", kind), kind, kind.as_pointer(), _INT32, mask, kind
-        )
-        zero = ir.Constant(kind, [ir.Constant(self.real, 0.0)] * kind.count)
-        align = ir.Constant(_INT32, self.itemsize)
-        return self.builder.call(
-            function, [self._pointer(address, kind), align, self.last_mask, zero]
-        )
-
-    def _masked_store(self, value, address):
-        kind, mask = value.type, self.last_mask.type
-        function = self._intrinsic(
-            self._masked_name("store", kind), ir.VoidType(), kind, kind.as_pointer(), _INT32, mask
-        )
-        align = ir.Constant(_INT32, self.itemsize)
-        self.builder.call(function, [value, self._pointer(address, kind), align, self.last_mask])
-
     def _is_last(self, j):
         return self.group == 1 and j == self.vectors - 1
-
-    def _splat(self, scalar, lanes):
-        kind = ir.VectorType(scalar.type, lanes)
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = self.builder.insert_element(undefined, scalar, ir.Constant(_INT32, 0))
-        return self._shuffle(first, undefined, [0] * lanes)
-
-    def _shuffle(self, x, y, lanes):
-        kind = ir.VectorType(_INT32, len(lanes))
-        return self.builder.shuffle_vector(x, y, ir.Constant(kind, lanes))
 
     def _repeat_tail(self, value):
         """The tail's columns, once for each row of a group."""
@@ -217,16 +138,16 @@ class Tile:
 
     def _read_columns(self, address, masked):
         """The vectors of one row of columns at `address`, and the packed tail's if there is one."""
-        full = [self._address(address, _int(j * self.lanes)) for j in range(self.vectors)]
-        read = [
-            self._masked_load(at, self.vector) if masked and self._is_last(j) else self._load(at)
-            for j, at in enumerate(full)
-        ]
+        full = [self._address(address, constant(j * self.lanes)) for j in range(self.vectors)]
         if self.group == 1:
-            return read, None
-        at = self._address(address, _int(self.vectors * self.lanes))
+            read = [self._load(at) for at in full[:-1]]
+            kind, mask = self.vector, self.last_mask
+            last = self._masked_load(full[-1], kind, mask) if masked else self._load(full[-1])
+            return [*read, last], None
+        read = [self._load(at) for at in full]
+        at = self._address(address, constant(self.vectors * self.lanes))
         kind = ir.VectorType(self.real, self.tail_lanes)
-        return read, self._repeat_tail(self._masked_load(at, kind))
+        return read, self._repeat_tail(self._masked_load(at, kind, self.last_mask))
 
     # The chain over k.
 
@@ -234,14 +155,14 @@ class Tile:
         """Fetch the tile of C meanwhile, where it is read at the end."""
         builder = self.builder
         for i in range(self.rows):
-            row = builder.mul(self.stride["c_row"], _int(i))
+            row = builder.mul(self.stride["c_row"], constant(i))
             for j in range(self.vectors + int(self.group > 1)):
                 place = builder.add(builder.load(self.place["c"]), row)
-                emit_fetch(builder, self._address(place, _int(j * self.lanes)), level=1)
+                emit_fetch(builder, self._address(place, constant(j * self.lanes)), level=1)
 
     def _chain(self, start, steps):
         builder = self.builder
-        place = {name: cgutils.alloca_once(builder, _INT) for name in ("b", "ahead")}
+        place = {name: cgutils.alloca_once(builder, INT) for name in ("b", "ahead")}
         for name, slot in place.items():
             builder.store(builder.load(start[name]), slot)
         rows = self._pointers_to_rows(builder.load(start["a"]))
@@ -252,7 +173,7 @@ class Tile:
             merged = None
             for i in range(self.rows):
                 if self.is_crowded:
-                    last = self._address(b, _int((self.vectors - 1) * self.lanes))
+                    last = self._address(b, constant((self.vectors - 1) * self.lanes))
                     columns[-1] = self._load(last)
                 element = self._splat(self._load_of_row(rows, i), self.lanes)
                 for j in range(self.vectors):
@@ -273,25 +194,16 @@ class Tile:
 
         For 10 columns that took 1.4 times as long.
         """
-        slots = [cgutils.alloca_once(self.builder, _INT) for _ in range(0, self.rows, ROWS_EACH)]
+        slots = [cgutils.alloca_once(self.builder, INT) for _ in range(0, self.rows, ROWS_EACH)]
         for number, slot in enumerate(slots):
-            offset = self.builder.mul(self.stride["a_row"], _int(number * ROWS_EACH))
+            offset = self.builder.mul(self.stride["a_row"], constant(number * ROWS_EACH))
             self.builder.store(self._opaque(self.builder.add(a, offset)), slot)
         return slots
 
     def _load_of_row(self, pointers, i):
-        row = self.builder.mul(self.stride["a_row"], _int(i % ROWS_EACH))
+        row = self.builder.mul(self.stride["a_row"], constant(i % ROWS_EACH))
         pointer = self.builder.load(pointers[i // ROWS_EACH])
         return self._load(self.builder.add(pointer, row), self.real)
-
-    def _opaque(self, value):
-        """The value, of which LLVM shall not know how it was made."""
-        kind = ir.FunctionType(value.type, [value.type])
-        return self.builder.asm(kind, "", "=r,0", [value], False)
-
-    def _keep_loads_in_order(self):
-        """No load passes this place, nor is one behind it the same as one before."""
-        self.builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
 
     def _fma(self, slot, x, y):
         self.builder.store(emit_fma(self.builder, x, y, self.builder.load(slot)), slot)
@@ -311,7 +223,7 @@ class Tile:
     # The tree: bit n of the leaf's number is set where a partial tile of 2^n leaves waits.
 
     def _partial(self, level, position):
-        return self._address(level, _int(position * self.lanes))
+        return self._address(level, constant(position * self.lanes))
 
     def _join_partials(self, leaf, closing):
         """Add the waiting partial tiles that end here; return the address of the next free level.
@@ -319,7 +231,7 @@ class Tile:
         They are those of the trailing ones of `leaf`; of all ones, at the last leaf.
         """
         builder = self.builder
-        waiting, level = (cgutils.alloca_once(builder, _INT) for _ in range(2))
+        waiting, level = (cgutils.alloca_once(builder, INT) for _ in range(2))
         builder.store(leaf, waiting)
         builder.store(builder.load(self.place["partials"]), level)
 
@@ -330,13 +242,13 @@ class Tile:
         builder.position_at_end(check)
         bits = builder.load(waiting)
         is_one = builder.trunc(bits, ir.IntType(1))
-        some = builder.icmp_signed("!=", bits, _int(0))
+        some = builder.icmp_signed("!=", bits, constant(0))
         builder.cbranch(builder.select(closing, some, is_one), body, end)
         builder.position_at_end(body)
         with builder.if_then(is_one):
             for position, slot in enumerate(self._slots()):
                 self._add(slot, self._load(self._partial(builder.load(level), position)))
-        builder.store(builder.lshr(bits, _int(1)), waiting)
+        builder.store(builder.lshr(bits, constant(1)), waiting)
         self._advance(level, self.stride["level_size"], 1)
         builder.branch(check)
         builder.position_at_end(end)
@@ -346,28 +258,30 @@ class Tile:
 
     def _finish(self):
         builder, argument = self.builder, self.argument
-        with builder.if_then(builder.icmp_signed("!=", argument["relu"], _int(0))):
+        with builder.if_then(builder.icmp_signed("!=", argument["relu"], constant(0))):
             for slot in self._slots():
                 value = builder.load(slot)
                 positive = builder.fcmp_ordered(">", value, self.zero)
                 builder.store(builder.select(positive, value, self.zero), slot)
-        with builder.if_then(builder.icmp_signed("!=", argument["gate"], _int(0))):
+        with builder.if_then(builder.icmp_signed("!=", argument["gate"], constant(0))):
             self._gate()
-        with builder.if_then(builder.icmp_signed("!=", argument["rate"], _int(0))):
+        with builder.if_then(builder.icmp_signed("!=", argument["rate"], constant(0))):
             rate = self._splat(self._load(argument["rate"], self.real), self.lanes)
             self._combine("c", lambda value, c: builder.fsub(c, builder.fmul(rate, value)))
         for i in range(self.rows):
             c = builder.add(
-                builder.load(self.place["c"]), builder.mul(self.stride["c_row"], _int(i))
+                builder.load(self.place["c"]), builder.mul(self.stride["c_row"], constant(i))
             )
             for j, slot in enumerate(self.accumulators[i]):
-                at = self._address(c, _int(j * self.lanes))
-                put = self._masked_store if self._is_last(j) else self._store
-                put(builder.load(slot), at)
+                at = self._address(c, constant(j * self.lanes))
+                if self._is_last(j):
+                    self._masked_store(builder.load(slot), at, self.last_mask)
+                else:
+                    self._store(builder.load(slot), at)
             if self.group > 1:
                 tail = builder.load(self.tails[i // self.group])
-                at = self._address(c, _int(self.vectors * self.lanes))
-                self._masked_store(self._row_of_tail(tail, i % self.group), at)
+                at = self._address(c, constant(self.vectors * self.lanes))
+                self._masked_store(self._row_of_tail(tail, i % self.group), at, self.last_mask)
 
     def _gate(self):
         """Multiply by 1 where the gate is above 0, else by 0."""
@@ -389,7 +303,7 @@ class Tile:
 
         merged = None
         for i in range(self.rows):
-            row = builder.mul(self.stride[f"{name}_row"], _int(i))
+            row = builder.mul(self.stride[f"{name}_row"], constant(i))
             columns, tail = self._read_columns(
                 builder.add(builder.load(self.place[name]), row), masked=True
             )
