@@ -9,6 +9,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
+from fastmlp_kernels.elementwise import elementwise
 from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.fma import fma
 from fastmlp_kernels.jit import jit, kernel, packed, result
@@ -216,25 +217,27 @@ def _overload_log(x):
     return (lambda x: kernel(x)) if kernel else None
 
 
-@in_ieee_mode
-def _exp_all(x, out):
-    for i in range(x.size):
-        out[i] = exp(x[i])
+exp_all = elementwise(exp)
+log_all = elementwise(log)
 
 
 @in_ieee_mode
-def _log_all(x, out):
-    for i in range(x.size):
-        out[i] = log(x[i])
+def _exp_array(x, out):
+    exp_all(x, out)
+
+
+@in_ieee_mode
+def _log_array(x, out):
+    log_all(x, out)
 
 
 @kernel(lambda real: (packed(real, 1), result(real, 1)))
 def exp_array(x, out):
     """out[i] = e^x[i]; x and out: one dtype, float32 or float64, shape (n,), contiguous."""
-    _exp_all(x, out)
+    _exp_array(x, out)
 
 
 @kernel(lambda real: (packed(real, 1), result(real, 1)))
 def log_array(x, out):
     """out[i] = log(x[i]); x and out: one dtype, float32 or float64, shape (n,), contiguous."""
-    _log_all(x, out)
+    _log_array(x, out)

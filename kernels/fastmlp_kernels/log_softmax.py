@@ -9,7 +9,7 @@ from numba import prange
 
 from fastmlp_kernels import lanes
 from fastmlp_kernels.blocking import LINE
-from fastmlp_kernels.elementary import exp, log
+from fastmlp_kernels.elementary import exp_all, log_all
 from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.lanes import LANES
@@ -18,7 +18,7 @@ from fastmlp_kernels.row_sum import last_part, row_max, row_sum
 
 SHORT = 128  # classes of the longest row whose block goes through scratch memory
 BLOCK_SIZE = 2048  # elements of a block of short rows: z and e stay in the nearest cache
-LONG_BLOCK_SIZE = 8192  # of long rows: x, z and e stay in the second cache, with what comes next
+LONG_BLOCK_SIZE = 16384  # of long rows: x, z and e stay in the second cache, with what comes next
 PIECE = 512  # elements of z between which the next block is fetched
 MOST_LONG_ROWS = 64
 SCRATCH_SIZE = 4 * BLOCK_SIZE
@@ -57,15 +57,8 @@ def log_softmax(x, logp, p, scratch):
             ahead = stop * classes * x.itemsize
             exp_and_fetch(z, e, address(flat_x) + ahead, address(flat_logp) + ahead)
         row_sums(e, classes, r)
-        for i in range(r.size):
-            log_r[i] = log(r[i])
+        log_all(r, log_r)
         normalise(z, e, log_r, r, flat_logp[block], flat_p[block])
-
-
-@jit
-def exp_all(z, e):
-    for i in range(z.size):
-        e[i] = exp(z[i])
 
 
 @jit
@@ -157,12 +150,10 @@ def loss_gradient(logits, stride, classes, labels, scale, losses, grad, scratch)
             lanes.store(logits, j, lanes.subtract(lanes.load(logits, j), largest))
         part = lanes.load_part(logits, stop, rest, lowest)
         lanes.store(logits, stop, lanes.subtract(part, largest))
-    for i in range(samples * stride):
-        grad[i] = exp(logits[i])
+    exp_all(logits, grad)
     for row in range(samples):
         r[row] = row_sum(grad, row * stride, classes)
-    for row in range(samples):
-        log_r[row] = log(r[row])
+    log_all(r, log_r)
     factor = lanes.splat(scale)
     for row in range(samples):
         start = row * stride

@@ -10,7 +10,7 @@ from numba import prange
 from numba.core import types
 
 from fastmlp_kernels import lanes
-from fastmlp_kernels.elementary import exp
+from fastmlp_kernels.elementary import exp_all
 from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.fma import fma
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
@@ -33,8 +33,7 @@ def softmax(x, epsilon, e, y):
     for start in range(0, samples, rows):
         block = slice(start * classes, min(start + rows, samples) * classes)
         x_block, e_block = flat_x[block], flat_e[block]
-        for i in range(x_block.size):
-            e_block[i] = exp(x_block[i])
+        exp_all(x_block, e_block)
         normalise(e_block, classes, added, flat_y[block])
 
 
