@@ -111,6 +111,25 @@ def test_other_sizes(dtype, sizes, batch_size, threads):
     assert histories[0].accuracy == histories[1].accuracy
 
 
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "samples"),
+    [
+        ([200, 90, 3], 4096, 4096 + 3840),  # two threads: 8 runs of leaves, then 15 of fewer
+        ([9, 5, 2], 34 * 256, 34 * 256 + 5),  # shares of two and of three threads meet in a run
+    ],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_batches(dtype, sizes, batch_size, samples, threads):
+    x, labels = data(samples, dtype, sizes)
+    fitted = [module.MLP(sizes, dtype=dtype, rng=2) for module in (fastmlp, reference)]
+    histories = [
+        model.fit(x, labels, epochs=1, batch_size=batch_size, learning_rate=0.05, rng=4)
+        for model in fitted
+    ]
+    assert_same_bits(fitted[0].flat_parameters, fitted[1].flat_parameters)
+    assert histories[0].loss == histories[1].loss
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large_layers(dtype, optimizer, threads):

@@ -21,6 +21,8 @@ from fastmlp_kernels.blocking import (
     LEAF,
     count_leaves,
     count_panels,
+    count_runs,
+    end_of_run,
     lanes_of,
     padded_row,
     panel_width,
@@ -71,7 +73,6 @@ from fastmlp_kernels.weight_blocks import BLOCK_FIELDS, count_blocks, read_block
 from fastmlp_kernels.weight_copies import pack_task, unpack_task
 from fastmlp_kernels.weight_update import (
     SGD,
-    count_runs,
     leaf_gradients,
     leaf_partials_size,
     round_rates,
@@ -103,7 +104,8 @@ def count_tasks(epoch):
         each = sample_rows(epoch.rows, epoch.num_threads)
         return (epoch.rows + each - 1) // each
     if epoch.stage == LEAVES:
-        return count_runs(epoch)
+        leaves = count_leaves(epoch.rows, 0)
+        return count_runs(leaves, epoch.leaves_each, epoch.num_threads)
     return epoch.blocks_count
 
 
@@ -135,8 +137,9 @@ def run_task(zero, epoch, number, thread):
 def run_leaves(zero, epoch, number, thread, workspace):
     """A run of leaves of the batch's samples: from the forward pass to their gradients."""
     leaves, row = count_leaves(epoch.rows, 0), thread * LEAF
-    first = number * epoch.leaves_each
-    stop = min(first + epoch.leaves_each, leaves)
+    first, stop = 0, end_of_run(leaves, epoch.leaves_each, epoch.num_threads, 0)
+    for _ in range(number):
+        first, stop = stop, end_of_run(leaves, epoch.leaves_each, epoch.num_threads, stop)
     target = epoch.parts + number * epoch.size * epoch.itemsize
     for leaf in range(first, stop):
         rows, sample = min(LEAF, epoch.rows - leaf * LEAF), epoch.first + leaf * LEAF
@@ -283,6 +286,12 @@ def run_of_leaves(rows, num_threads):
     return split_leaves(leaves, num_threads) if leaves >= LEAVES_PER_THREAD * num_threads else 0
 
 
+@jit
+def runs_of_batch(rows, num_threads):
+    """How many runs of leaves a batch of so many samples is; 0 if it is cut otherwise."""
+    return count_runs(count_leaves(rows, 0), run_of_leaves(rows, num_threads), num_threads)
+
+
 @kernel(
     lambda real: (
         packed(real, 2), packed(integer, 1), packed(integer, 1), packed(integer, 2),
@@ -329,7 +338,9 @@ def train(
     )  # fmt: skip
     workspace = whole_lines(panels + workspace_elements(epoch, batch_size) * itemsize)
     gathered = whole_lines(rows * gathered_row * itemsize if order.size else 0)
-    parts = count_runs(epoch) * parameters.size * itemsize if leaves_each else 0
+    last_batch = x.shape[0] - (steps - 1) * batch_size
+    parts = max(runs_of_batch(batch_size, num_threads), runs_of_batch(last_batch, num_threads))
+    parts *= parameters.size * itemsize
     size = team_bytes(num_threads) + gathered + num_threads * workspace + buffers + parts
     memory = np.zeros(size + 64, np.uint8)
     data = np.array(epoch)

@@ -11,7 +11,7 @@ next step reads.
 
 import numpy as np
 
-from fastmlp_kernels.blocking import LEAF, count_leaves, lanes_of, panel_width
+from fastmlp_kernels.blocking import LEAF, count_leaves, end_of_run, lanes_of, panel_width
 from fastmlp_kernels.forward_backward import (
     BIAS,
     GRAD,
@@ -153,24 +153,28 @@ def leaf_partials_size(epoch, layer):
 
 
 @jit
-def count_runs(epoch):
-    """How many runs of leaves a batch is."""
-    leaves = count_leaves(epoch.rows, 0)
-    return (leaves + epoch.leaves_each - 1) // epoch.leaves_each
+def join_parts(zero, epoch, start, size):
+    """The first part's elements from `start` on = the tree over all parts' elements there."""
+    leaves, first, number = count_leaves(epoch.rows, 0), 0, 0
+    # Parts that wait for their neighbour, and their leaves: less for each, a power of two.
+    waiting, count = np.empty((64, 2), np.int64), 0
+    while first < leaves:
+        stop = end_of_run(leaves, epoch.leaves_each, epoch.num_threads, first)
+        waiting[count, 0], waiting[count, 1] = number, stop - first
+        while count > 0 and (stop == leaves or waiting[count - 1, 1] == waiting[count, 1]):
+            add_part(zero, epoch, waiting[count - 1, 0], waiting[count, 0], start, size)
+            waiting[count - 1, 1] *= 2
+            count -= 1
+        first, number, count = stop, number + 1, count + 1
 
 
 @jit
-def join_parts(zero, epoch, start, size):
-    """The first part's elements from `start` on = the tree over all parts' elements there."""
-    count, distance = count_runs(epoch), 1
-    while distance < count:
-        for number in range(0, count - distance, 2 * distance):
-            left = epoch.parts + (number * epoch.size + start) * epoch.itemsize
-            right = left + distance * epoch.size * epoch.itemsize
-            total, other = array_at(zero, left, size), array_at(zero, right, size)
-            for i in range(size):
-                total[i] = total[i] + other[i]
-        distance *= 2
+def add_part(zero, epoch, left, right, start, size):
+    """Add elements of part `right` to those of part `left`."""
+    total = array_at(zero, epoch.parts + (left * epoch.size + start) * epoch.itemsize, size)
+    other = array_at(zero, epoch.parts + (right * epoch.size + start) * epoch.itemsize, size)
+    for i in range(size):
+        total[i] = total[i] + other[i]
 
 
 @jit
