@@ -16,6 +16,7 @@ from fastmlp_kernels.forward_backward import (
     COLUMNS,
     INPUTS,
     OUTPUTS,
+    PANELS,
     ROW,
     H,
     buffer_row,
@@ -25,7 +26,7 @@ from fastmlp_kernels.forward_backward import (
     scratch_of,
 )
 from fastmlp_kernels.jit import jit
-from fastmlp_kernels.packing import panels_at
+from fastmlp_kernels.packing import some_panels_at
 from fastmlp_kernels.product import serial_product
 
 # Smaller layers cost less by their way than by a stage of their own; in a shorter epoch, moving W
@@ -59,6 +60,13 @@ def columns_size(inputs, outputs, lanes):
 
 
 @jit
+def column_panels(epoch, layer, place):
+    """The panels of a layer's columns, in memory at the address `place`, 40 bytes each."""
+    count, outputs = layer_field(epoch, layer, PANELS), layer_field(epoch, layer, OUTPUTS)
+    return some_panels_at(place, count, outputs, lanes_of(epoch.itemsize))
+
+
+@jit
 def columns_place(epoch, layer, first, row, width):
     """The address of row `row` of the panel that starts at column `first`."""
     place = first * (layer_field(epoch, layer, INPUTS) + 1) + row * width
@@ -73,16 +81,15 @@ def count_chunks(epoch):
 @jit
 def count_forward_tasks(epoch):
     """How many tasks the forward pass of the present layer is."""
-    outputs = layer_field(epoch, epoch.layer, OUTPUTS)
-    return count_panels(LEAF, outputs, lanes_of(epoch.itemsize)) * count_chunks(epoch)
+    return layer_field(epoch, epoch.layer, PANELS) * count_chunks(epoch)
 
 
 @jit
 def forward_task(zero, epoch, number, workspace):
     """relu(h @ W + b) of the present layer, for a panel of its columns and a chunk of samples."""
     layer, chunks = epoch.layer, count_chunks(epoch)
-    inputs, outputs = layer_field(epoch, layer, INPUTS), layer_field(epoch, layer, OUTPUTS)
-    panel = panels_at(workspace, LEAF, outputs, lanes_of(epoch.itemsize))[number // chunks]
+    inputs = layer_field(epoch, layer, INPUTS)
+    panel = column_panels(epoch, layer, workspace)[number // chunks]
     first, columns, width = panel[0], panel[1], panel[4]
     row = number % chunks * SAMPLES_EACH
     h, h_row = layer_input(epoch, layer, epoch.first + row, row)

@@ -6,6 +6,9 @@ them, large layers have a stage each, by columns (columns.py), after one that ga
 where these are shuffled. A batch of many leaves is cut the other way: a task takes a run of leaves
 of samples through both, so that x is read from memory once, and the tree joins the runs' gradients.
 
+Where the first layer's inputs are zero for the most part, its products pass over the zeros
+(sparse_layer.py); a stage finds them first.
+
 Neither blocks nor tasks nor threads change a bit: the steps are those of the composition of the
 operations, with grad = -(label / samples) given to LogSoftmax.
 """
@@ -20,15 +23,11 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 from fastmlp_kernels.blocking import (
     LEAF,
     count_leaves,
-    count_panels,
     count_runs,
     end_of_run,
     lanes_of,
     padded_row,
-    panel_width,
-    pays_to_pack,
     sample_rows,
-    split_leaves,
 )
 from fastmlp_kernels.columns import (
     columns_size,
@@ -36,28 +35,45 @@ from fastmlp_kernels.columns import (
     count_forward_tasks,
     forward_task,
 )
+from fastmlp_kernels.epoch_memory import (
+    LEAVES_PER_THREAD,
+    cut_columns,
+    lay_out,
+    panels_bytes,
+    run_of_leaves,
+    runs_of_batch,
+    whole_lines,
+    workspace_elements,
+)
 from fastmlp_kernels.forward_backward import (
-    COLUMNS,
     EPOCH_FIELDS,
     FIELDS,
-    GRAD,
     HITS_APART,
     INPUTS,
     OUTPUTS,
-    PACKED,
-    PACKED_TRANSPOSE,
-    ROW,
     START,
     Epoch,
-    H,
     forward_backward,
     gather,
-    scratch_size,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
-from fastmlp_kernels.memory import address, aligned, keep_alive
+from fastmlp_kernels.memory import address, aligned, array_at, keep_alive
 from fastmlp_kernels.microkernel import micro_kernel
-from fastmlp_kernels.parallel import run_team
+from fastmlp_kernels.nonzeros import count_words
+from fastmlp_kernels.parallel import call, run_team
+from fastmlp_kernels.sparse import sparse_kernel
+from fastmlp_kernels.sparse_layer import (
+    count_find_tasks,
+    count_sparse_tasks,
+    find_task,
+    has_failed,
+    pays_to_skip,
+    sparse_forward_task,
+    sparse_leaf_forward,
+    watch_gradient,
+    watch_signs,
+    watch_weights,
+)
 from fastmlp_kernels.team import (
     await_stage,
     dismiss,
@@ -74,21 +90,17 @@ from fastmlp_kernels.weight_copies import pack_task, unpack_task
 from fastmlp_kernels.weight_update import (
     SGD,
     leaf_gradients,
-    leaf_partials_size,
     round_rates,
-    update_scratch_size,
     update_task,
 )
 
 GIVEN = START + 1  # numbers of a layer that the caller gives: inputs, outputs, bias, start
-PACK, GATHER, BY_COLUMNS, SAMPLES, LEAVES, WEIGHTS, UNPACK = range(7)
+PACK, FIND, GATHER, SPARSE, BY_COLUMNS, SAMPLES, LEAVES, WEIGHTS, UNPACK = range(9)
 RATES, GATHERED, WORKSPACE, WORKSPACE_BYTES, PARTS, TEAM = map(
     Epoch._fields.index, ["rates", "gathered", "workspace", "workspace_bytes", "parts", "team"]
 )
 STAGE, LAYER, STEP, FIRST, ROWS, LEAVES_EACH = range(EPOCH_FIELDS - 6, EPOCH_FIELDS)
-
-# A batch of so many leaves for each thread is cut by leaves: fewer don't balance.
-LEAVES_PER_THREAD = 4
+FAILS, STEPS_DONE, HITS_DONE, REPORT = range(4)  # what the driver writes at epoch.fails
 
 GATHER_EACH = 16  # samples of a task that only gathers them
 
@@ -98,6 +110,10 @@ def count_tasks(epoch):
     """How many tasks the present stage is."""
     if epoch.stage == GATHER:
         return (epoch.rows + GATHER_EACH - 1) // GATHER_EACH
+    if epoch.stage == FIND:
+        return count_find_tasks(epoch)
+    if epoch.stage == SPARSE:
+        return count_sparse_tasks(epoch)
     if epoch.stage == BY_COLUMNS:
         return count_forward_tasks(epoch)
     if epoch.stage == SAMPLES:
@@ -116,6 +132,10 @@ def run_task(zero, epoch, number, thread):
     if epoch.stage == GATHER:
         row = number * GATHER_EACH
         gather(epoch, epoch.first + row, row, min(GATHER_EACH, epoch.rows - row))
+    elif epoch.stage == FIND:
+        find_task(zero, epoch, number, workspace)
+    elif epoch.stage == SPARSE:
+        sparse_forward_task(zero, epoch, number, workspace)
     elif epoch.stage == BY_COLUMNS:
         forward_task(zero, epoch, number, workspace)
     elif epoch.stage == SAMPLES:
@@ -123,12 +143,18 @@ def run_task(zero, epoch, number, thread):
         row = number * each
         rows = min(each, epoch.rows - row)
         forward_backward(zero, epoch, epoch.first + row, row, rows, thread, workspace)
+        if epoch.sparse:
+            watch_gradient(zero, epoch, row, rows)
     elif epoch.stage == LEAVES:
         run_leaves(zero, epoch, number, thread, workspace)
     elif epoch.stage == WEIGHTS:
         update_task(zero, epoch, number, workspace)
     elif epoch.stage == PACK:
         pack_task(zero, epoch, number, workspace)
+        block = read_block(epoch, number)
+        if epoch.sparse and block.layer == 0:
+            watch_weights(zero, epoch, block)
+            watch_signs(zero, epoch, block)
     else:
         unpack_task(epoch, number)
 
@@ -140,11 +166,15 @@ def run_leaves(zero, epoch, number, thread, workspace):
     first, stop = 0, end_of_run(leaves, epoch.leaves_each, epoch.num_threads, 0)
     for _ in range(number):
         first, stop = stop, end_of_run(leaves, epoch.leaves_each, epoch.num_threads, stop)
-    target = epoch.parts + number * epoch.size * epoch.itemsize
+    target = epoch.parts + number * epoch.part_size * epoch.itemsize
     for leaf in range(first, stop):
         rows, sample = min(LEAF, epoch.rows - leaf * LEAF), epoch.first + leaf * LEAF
+        if epoch.sparse:
+            sparse_leaf_forward(zero, epoch, sample, row, rows, thread, workspace)
         forward_backward(zero, epoch, sample, row, rows, thread, workspace)
-        leaf_gradients(zero, epoch, leaf, first, stop, row, target, workspace)
+        if epoch.sparse:
+            watch_gradient(zero, epoch, row, rows)
+        leaf_gradients(zero, epoch, leaf, first, stop, row, thread, target, workspace)
 
 
 @jit
@@ -153,7 +183,7 @@ def read_epoch(data):
 
 
 @jit
-def help_team(zero, data, thread):
+def help_team(data, thread):
     """Take tasks of any stage until all is over."""
     epoch, spins = read_epoch(data), 0
     team, num_threads = epoch.team, epoch.num_threads
@@ -163,12 +193,12 @@ def help_team(zero, data, thread):
             spins = wait(spins)
             continue
         spins = 0
-        run_task(zero, read_epoch(data), number, thread)
+        call(epoch.task, data, number, thread)
         finish_task(team, thread)
 
 
 @jit
-def run_stage(zero, data, stage, layer):
+def run_stage(data, stage, layer):
     """Open a stage, take its tasks like the others, and wait for theirs."""
     fields = numba.carray(data, EPOCH_FIELDS)
     fields[STAGE], fields[LAYER] = stage, layer
@@ -177,7 +207,7 @@ def run_stage(zero, data, stage, layer):
     open_stage(epoch.team, tasks, epoch.num_threads)
     number = take_task(epoch.team, 0, epoch.num_threads, 0)
     while number >= 0:
-        run_task(zero, epoch, number, 0)
+        call(epoch.task, data, number, 0)
         finish_task(epoch.team, 0)
         number = take_task(epoch.team, 0, epoch.num_threads, 0)
     await_stage(epoch.team, tasks, epoch.num_threads)
@@ -185,26 +215,54 @@ def run_stage(zero, data, stage, layer):
 
 @jit
 def drive(zero, data):
-    """All steps of the epoch."""
+    """All steps of the epoch, or those before the one that the first layer's zeros would change."""
     fields = numba.carray(data, EPOCH_FIELDS)
     fields[RATES] = round_rates(zero, read_epoch(data))
     epoch = read_epoch(data)
-    run_stage(zero, data, PACK, 0)
+    report = array_at(np.int64(0), epoch.fails, REPORT)
+    run_stage(data, PACK, 0)
     for step in range(epoch.steps):
         first = step * epoch.batch_size
         rows = min(epoch.batch_size, epoch.samples - first)
-        leaves_each = run_of_leaves(rows, epoch.num_threads)
         fields[STEP], fields[FIRST], fields[ROWS], fields[LEAVES_EACH] = (
-            step, first, rows, leaves_each
+            step, first, rows, run_of_leaves(rows, epoch.num_threads)
         )  # fmt: skip
-        if epoch.by_columns and epoch.order:
-            run_stage(zero, data, GATHER, 0)
-        for layer in range(epoch.by_columns):
-            run_stage(zero, data, BY_COLUMNS, layer)
-        run_stage(zero, data, LEAVES if leaves_each else SAMPLES, 0)
-        run_stage(zero, data, WEIGHTS, 0)
+        if has_failed(epoch):
+            break
+        run_samples(data)
+        if has_failed(epoch):
+            break
+        report[STEPS_DONE], report[HITS_DONE] = step + 1, count_hits(epoch)
+        run_stage(data, WEIGHTS, 0)
     if epoch.by_columns:
-        run_stage(zero, data, UNPACK, 0)
+        run_stage(data, UNPACK, 0)
+
+
+@jit
+def run_samples(data):
+    """The stages of a step that take it from its samples to the gradients of their outputs."""
+    epoch = read_epoch(data)
+    if epoch.leaves_each:
+        run_stage(data, LEAVES, 0)
+        return
+    if epoch.sparse:
+        run_stage(data, FIND, 0)
+        run_stage(data, SPARSE, 0)
+    elif epoch.by_columns and epoch.order:
+        run_stage(data, GATHER, 0)
+    for layer in range(epoch.sparse, epoch.by_columns):
+        run_stage(data, BY_COLUMNS, layer)
+    run_stage(data, SAMPLES, 0)
+
+
+@jit
+def count_hits(epoch):
+    """How many samples of the steps until now had their label as first largest logit."""
+    hits = array_at(np.int64(0), epoch.hits, epoch.num_threads * HITS_APART)
+    total = 0
+    for thread in range(epoch.num_threads):
+        total += hits[thread * HITS_APART]
+    return total
 
 
 def _worker(zero):
@@ -215,81 +273,87 @@ def _worker(zero):
             drive(zero, data)
             dismiss(team)
         else:
-            help_team(zero, data, thread)
+            help_team(data, thread)
 
     return epoch_thread
+
+
+def _task(zero):
+    def epoch_task(data, number, thread):
+        run_task(zero, read_epoch(data), number, thread)
+
+    return epoch_task
 
 
 @cache
 def compiled(dtype):
     """The addresses, for a NumPy dtype, of the compiled parts that `train` calls: an array."""
     signature = (types.CPointer(types.int64), types.int64, types.int64)
-    return np.array([address_of(_worker(dtype.type(0)), signature), micro_kernel(dtype)])
+    parts = _worker(dtype.type(0)), _task(dtype.type(0))
+    addresses = [address_of(part, signature) for part in parts]
+    return np.array([*addresses, micro_kernel(dtype), sparse_kernel(dtype)])
 
 
 @jit
-def lay_out(table, layers, place, rows, batch_size, by_columns, arrays, itemsize):
-    """Fill the table of the layers, their buffers from the address `place` on; return its end."""
-    lanes = lanes_of(itemsize)
-    for layer in range(layers.shape[0]):
-        table[layer, :GIVEN] = layers[layer]
-        inputs, outputs = layers[layer, INPUTS], layers[layer, OUTPUTS]
-        row = padded_row(outputs, itemsize)
-        table[layer, ROW] = row
-        for field in (H, GRAD):
-            table[layer, field] = place
-            place += rows * row * itemsize
-        table[layer, PACKED], table[layer, PACKED_TRANSPOSE], table[layer, COLUMNS] = 0, 0, 0
-        if layer < by_columns:
-            table[layer, COLUMNS] = place
-            place += arrays * columns_size(inputs, outputs, lanes) * itemsize
-        elif pays_to_pack(batch_size, outputs, 1, lanes):
-            table[layer, PACKED] = place
-            place += count_leaves(inputs, 0) * LEAF * panel_width(outputs, lanes) * itemsize
-        if layer > 0:
-            table[layer, PACKED_TRANSPOSE] = place
-            place += count_leaves(outputs, 0) * LEAF * panel_width(inputs, lanes) * itemsize
-    return place
-
-
-@jit
-def workspace_elements(epoch, batch_size):
-    """The elements of a thread's scratch, enough for every batch of up to batch_size samples."""
-    rows = sample_rows(batch_size, epoch.num_threads)
-    size, partials = scratch_size(epoch, max(rows, LEAF)), 0
-    for number in range(epoch.blocks_count):
-        size = max(size, update_scratch_size(epoch, read_block(epoch, number)))
-    for layer in range(epoch.count):
-        partials += leaf_partials_size(epoch, layer) if epoch.leaves_each else 0
-    return max(size, scratch_size(epoch, LEAF) + partials)
-
-
-@jit
-def panels_bytes(table, lanes):
-    """The memory of a list of panels, of any layer's W or W^T."""
-    panels = 0
-    for layer in range(table.shape[0]):
-        for field in (INPUTS, OUTPUTS):
-            panels = max(panels, count_panels(LEAF, table[layer, field], lanes))
-    return whole_lines(40 * panels)
-
-
-@jit
-def whole_lines(size):
-    return (size + 63) // 64 * 64
-
-
-@jit
-def run_of_leaves(rows, num_threads):
-    """The leaves of a task that takes runs of leaves; 0 if the batch is cut otherwise."""
-    leaves = count_leaves(rows, 0)
-    return split_leaves(leaves, num_threads) if leaves >= LEAVES_PER_THREAD * num_threads else 0
-
-
-@jit
-def runs_of_batch(rows, num_threads):
-    """How many runs of leaves a batch of so many samples is; 0 if it is cut otherwise."""
-    return count_runs(count_leaves(rows, 0), run_of_leaves(rows, num_threads), num_threads)
+def run_epoch(
+    x, order, labels, layers, parameters, states, optimizer, constants, batch_size, losses, report,
+    code, num_threads, sparse,
+):  # fmt: skip
+    """Steps of `train`, all that there are or, if `sparse`, up to one that needs the zeros of x."""
+    itemsize, lanes, count = x.itemsize, lanes_of(x.itemsize), layers.shape[0]
+    samples, steps = labels.size, constants.shape[0]
+    rows = min(batch_size, LEAVES_PER_THREAD * num_threads * LEAF)
+    leaves_each = run_of_leaves(batch_size, num_threads)
+    by_columns = 0 if leaves_each else count_by_columns(layers, steps, num_threads, lanes)
+    by_columns = max(by_columns, sparse)
+    arrays = 1 + optimizer  # W, and its states: sgd has none, momentum one, Adam two
+    table = np.zeros((count, FIELDS), np.int64)
+    table[:, :GIVEN] = layers
+    cut_columns(table, batch_size, by_columns, sparse, num_threads, lanes)
+    buffers = lay_out(table, 0, rows, batch_size, by_columns, arrays, itemsize)
+    blocks = np.empty((count_blocks(table, num_threads, itemsize), BLOCK_FIELDS), np.int64)
+    set_blocks(blocks, table, by_columns, num_threads, itemsize)
+    gathered_row = padded_row(x.shape[1], itemsize)
+    hits = np.zeros(num_threads * HITS_APART, np.int64)
+    one = np.ones(1, losses.dtype)
+    rates = np.empty(steps if optimizer == SGD else 0, losses.dtype)
+    in_order = address(order) if order.size else 0
+    panels = panels_bytes(table, lanes)
+    part_size = parameters.size
+    if sparse:
+        part_size += columns_size(layers[0, INPUTS], layers[0, OUTPUTS], lanes)
+    words_each = count_words(rows)
+    row_words = np.empty(sparse * rows * count_words(x.shape[1]), np.int64)
+    column_words = np.empty(sparse * (x.shape[1] + 1) * words_each, np.int64)
+    epoch = Epoch(
+        samples, batch_size, steps,
+        address(x), x.shape[1], in_order, address(labels),
+        address(table), count, address(parameters), address(states), parameters.size,
+        optimizer, arrays, address(constants), address(rates),
+        address(losses), address(hits), 0, gathered_row,
+        sparse, address(row_words), address(column_words), words_each, address(report),
+        0, 0, panels, 0, part_size, address(one), 0, code[1], code[2], code[3],
+        itemsize, num_threads,
+        address(blocks), blocks.shape[0], by_columns, PACK, 0, 0, 0, batch_size, leaves_each,
+    )  # fmt: skip
+    workspace = whole_lines(panels + workspace_elements(epoch, batch_size) * itemsize)
+    gathered = whole_lines(rows * gathered_row * itemsize if order.size else 0)
+    last_batch = samples - (steps - 1) * batch_size
+    parts = max(runs_of_batch(batch_size, num_threads), runs_of_batch(last_batch, num_threads))
+    parts *= part_size * itemsize
+    size = team_bytes(num_threads) + gathered + num_threads * workspace + buffers + parts
+    memory = np.zeros(size + 64, np.uint8)
+    data = np.array(epoch)
+    place = aligned(memory)
+    data[TEAM], data[GATHERED] = place, place + team_bytes(num_threads)
+    data[WORKSPACE], data[WORKSPACE_BYTES] = data[GATHERED] + gathered, workspace
+    place = data[WORKSPACE] + num_threads * workspace
+    data[PARTS] = lay_out(table, place, rows, batch_size, by_columns, arrays, itemsize)
+    report[:] = 0
+    run_team(code[0], data, num_threads)
+    keep_alive(memory), keep_alive(table), keep_alive(blocks)
+    keep_alive(hits), keep_alive(one), keep_alive(rates)
+    keep_alive(row_words), keep_alive(column_words)
 
 
 @kernel(
@@ -310,48 +374,15 @@ def train(
     states (2 * size,): the optimizer's. constants (steps, CONSTANTS). losses (N,) is written, and
     done: how many samples had their label as first largest logit before their step, and the steps.
     """
-    itemsize, lanes, count = x.itemsize, lanes_of(x.itemsize), layers.shape[0]
-    rows = min(batch_size, LEAVES_PER_THREAD * num_threads * LEAF)
-    steps, leaves_each = constants.shape[0], run_of_leaves(batch_size, num_threads)
-    by_columns = 0 if leaves_each else count_by_columns(layers, steps, num_threads, lanes)
-    arrays = 1 + optimizer  # W, and its states: sgd has none, momentum one, Adam two
-    table = np.zeros((count, FIELDS), np.int64)
-    buffers = lay_out(table, layers, 0, rows, batch_size, by_columns, arrays, itemsize)
-    blocks = np.empty(
-        (count_blocks(table, by_columns, num_threads, itemsize), BLOCK_FIELDS), np.int64
-    )
-    set_blocks(blocks, table, by_columns, num_threads, itemsize)
-    gathered_row = padded_row(x.shape[1], itemsize)
-    hits = np.zeros(num_threads * HITS_APART, np.int64)
-    one = np.ones(1, losses.dtype)
-    rates = np.empty(steps if optimizer == SGD else 0, losses.dtype)
-    in_order = address(order) if order.size else 0
-    panels = panels_bytes(table, lanes)
-    epoch = Epoch(
-        x.shape[0], batch_size, steps,
-        address(x), x.shape[1], in_order, address(labels),
-        address(table), count, address(parameters), address(states), parameters.size,
-        optimizer, arrays, address(constants), address(rates),
-        address(losses), address(hits), 0, gathered_row,
-        0, 0, panels, 0, address(one), 0, code[1], itemsize, num_threads,
-        address(blocks), blocks.shape[0], by_columns, PACK, 0, 0, 0, batch_size, leaves_each,
-    )  # fmt: skip
-    workspace = whole_lines(panels + workspace_elements(epoch, batch_size) * itemsize)
-    gathered = whole_lines(rows * gathered_row * itemsize if order.size else 0)
-    last_batch = x.shape[0] - (steps - 1) * batch_size
-    parts = max(runs_of_batch(batch_size, num_threads), runs_of_batch(last_batch, num_threads))
-    parts *= parameters.size * itemsize
-    size = team_bytes(num_threads) + gathered + num_threads * workspace + buffers + parts
-    memory = np.zeros(size + 64, np.uint8)
-    data = np.array(epoch)
-    place = aligned(memory)
-    data[TEAM], data[GATHERED] = place, place + team_bytes(num_threads)
-    data[WORKSPACE], data[WORKSPACE_BYTES] = data[GATHERED] + gathered, workspace
-    place = data[WORKSPACE] + num_threads * workspace
-    data[PARTS] = lay_out(table, layers, place, rows, batch_size, by_columns, arrays, itemsize)
-    run_team(code[0], data, num_threads)
+    report, first, steps = np.empty(REPORT, np.int64), 0, constants.shape[0]
+    sparse = int(pays_to_skip(x, layers))
     done[0], done[1] = 0, steps
-    for thread in range(num_threads):
-        done[0] += hits[thread * HITS_APART]
-    keep_alive(memory), keep_alive(table), keep_alive(blocks)
-    keep_alive(hits), keep_alive(one), keep_alive(rates)
+    while first < steps:
+        start = first * batch_size
+        run_epoch(
+            x if order.size else x[start:], order[start:], labels[start:], layers, parameters,
+            states, optimizer, constants[first:], batch_size, losses[start:], report, code,
+            num_threads, sparse,
+        )  # fmt: skip
+        done[0] += report[HITS_DONE]
+        first, sparse = first + report[STEPS_DONE], 0

@@ -30,9 +30,10 @@ Epoch = namedtuple(
     " constants rates"  # float64, of each step; sgd's rates where they are all of an update, or 0
     " losses hits"  # of each sample in its order; how many were right, for each thread
     " gathered gathered_row"  # room for the rows of x in their order
+    " sparse row_words column_words words_each fails"  # of the first layer: sparse_layer.py
     " workspace workspace_bytes panels_bytes"  # each thread's memory: a list of panels, scratch
-    " parts one"  # gradients of runs of leaves; a 1
-    " team tile itemsize num_threads"  # see team.py; the micro-kernel
+    " parts part_size one"  # gradients of runs of leaves, the elements of each; a 1
+    " team task tile sparse_kernel itemsize num_threads"  # see team.py; a task; the micro-kernels
     " blocks blocks_count"  # of the weights: weight_blocks.py
     " by_columns"  # so many of the first layers go by columns: columns.py
     " stage layer step first rows leaves_each",  # now: first sample, samples, leaves of a task or 0
@@ -41,9 +42,9 @@ EPOCH_FIELDS = len(Epoch._fields)
 
 # A row of the table of layers: what the caller gives, then the addresses of its outputs and of
 # their gradients with the elements from row to row, of packed copies of W and of W^T, and of W in
-# panels of columns (0: none).
-INPUTS, OUTPUTS, BIAS, START, H, GRAD, ROW, PACKED, PACKED_TRANSPOSE, COLUMNS = range(10)
-FIELDS = 10
+# panels of columns (0: none), and in how many blocks of columns W is updated: its panels, or 1.
+INPUTS, OUTPUTS, BIAS, START, H, GRAD, ROW, PACKED, PACKED_TRANSPOSE, COLUMNS, PANELS = range(11)
+FIELDS = 11
 
 HITS_APART = 8  # int64 from one thread's count to the next: a cache line
 

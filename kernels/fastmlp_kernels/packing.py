@@ -23,7 +23,12 @@ def make_panels(rows, columns, lanes):
 @jit
 def panels_at(place, rows, columns, lanes):
     """The same in memory of the caller's, 40 bytes a panel."""
-    count = count_panels(rows, columns, lanes)
+    return some_panels_at(place, count_panels(rows, columns, lanes), columns, lanes)
+
+
+@jit
+def some_panels_at(place, count, columns, lanes):
+    """The same for so many panels."""
     panels = array_at(np.int64(0), place, 5 * count).reshape(count, 5)
     set_panels(columns, lanes, panels)
     return panels

@@ -10,9 +10,16 @@ from collections import namedtuple
 import numpy as np
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from fastmlp_kernels.blocking import LEAF, MAX_VECTORS, TASKS_PER_THREAD, count_panels, lanes_of
+from fastmlp_kernels.blocking import (
+    LEAF,
+    MAX_VECTORS,
+    TASKS_PER_THREAD,
+    count_panels,
+    lanes_of,
+    set_panels,
+)
 from fastmlp_kernels.columns import columns_place, columns_size
-from fastmlp_kernels.forward_backward import BIAS, INPUTS, OUTPUTS, START, layer_field
+from fastmlp_kernels.forward_backward import BIAS, INPUTS, OUTPUTS, PANELS, START, layer_field
 from fastmlp_kernels.jit import jit, share
 from fastmlp_kernels.memory import array_at
 from fastmlp_kernels.packing import make_panels
@@ -28,17 +35,11 @@ MOST_BYTES = 65536
 
 
 @jit
-def outer_panels(table, layer, by_columns, lanes):
-    """How many panels of W have blocks of their own."""
-    return count_panels(LEAF, table[layer, OUTPUTS], lanes) if layer < by_columns else 1
-
-
-@jit
-def count_runs_of_rows(table, layer, by_columns, num_threads, itemsize):
+def count_runs_of_rows(table, layer, num_threads, itemsize):
     """In how many runs the rows of a layer are cut: each thread shall have a few blocks."""
     lanes = lanes_of(itemsize)
     inner = count_panels(LEAF, table[layer, INPUTS], lanes)
-    outer = outer_panels(table, layer, by_columns, lanes)
+    outer = table[layer, PANELS]
     panel_bytes = MAX_VECTORS * lanes * table[layer, OUTPUTS] // outer * itemsize
     most = min(MOST_BYTES // panel_bytes, inner * outer // (TASKS_PER_THREAD * num_threads))
     each = max(1, most)
@@ -46,12 +47,12 @@ def count_runs_of_rows(table, layer, by_columns, num_threads, itemsize):
 
 
 @jit
-def count_blocks(table, by_columns, num_threads, itemsize):
+def count_blocks(table, num_threads, itemsize):
     """How many blocks all layers have."""
     count = 0
     for layer in range(table.shape[0]):
-        runs = count_runs_of_rows(table, layer, by_columns, num_threads, itemsize)
-        count += runs * outer_panels(table, layer, by_columns, lanes_of(itemsize))
+        runs = count_runs_of_rows(table, layer, num_threads, itemsize)
+        count += runs * table[layer, PANELS]
     return count
 
 
@@ -63,9 +64,10 @@ def set_blocks(blocks, table, by_columns, num_threads, itemsize):
         for layer in range(table.shape[0]):
             outputs = table[layer, OUTPUTS]
             inner = make_panels(LEAF, table[layer, INPUTS], lanes)
-            outer = make_panels(LEAF, outputs, lanes)
-            runs = count_runs_of_rows(table, layer, by_columns, num_threads, itemsize)
-            count = runs * outer_panels(table, layer, by_columns, lanes)
+            outer = np.empty((table[layer, PANELS], 5), np.int64)
+            set_panels(outputs, lanes, outer)
+            runs = count_runs_of_rows(table, layer, num_threads, itemsize)
+            count = runs * table[layer, PANELS]
             mine = share(count, thread, num_threads)
             for block in range(mine.start, mine.stop):
                 rows = share(inner.shape[0], block % runs, runs)
@@ -106,6 +108,18 @@ def block_start(epoch, block):
     """Where the block starts among the parameters: the number of an element."""
     row = block.first * layer_field(epoch, block.layer, OUTPUTS)
     return layer_field(epoch, block.layer, START) + row + block.column
+
+
+@jit
+def part_start(epoch, block):
+    """Where the block starts in the gradient of a run of leaves.
+
+    There, the layer that goes by columns lies behind all parameters.
+    """
+    if block.layer >= epoch.by_columns:
+        return block_start(epoch, block)
+    inputs = layer_field(epoch, block.layer, INPUTS)
+    return epoch.size + block.column * (inputs + 1) + block.first * block.stride
 
 
 @jit

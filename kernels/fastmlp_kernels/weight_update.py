@@ -30,12 +30,20 @@ from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import array_at
 from fastmlp_kernels.packing import panels_at
 from fastmlp_kernels.product import partials_size, run_leaf, serial_product
+from fastmlp_kernels.sparse import count_slots
+from fastmlp_kernels.sparse_layer import (
+    is_finite,
+    sparse_gradient,
+    sparse_leaf_gradient,
+    sparse_scratch_size,
+    watch_weights,
+)
 from fastmlp_kernels.update import adam_array, momentum_array, sgd_array
 from fastmlp_kernels.weight_blocks import (
     block_places,
-    block_start,
     count_rows,
     has_bias,
+    part_start,
     read_block,
 )
 from fastmlp_kernels.weight_copies import renew_copies
@@ -56,6 +64,8 @@ def round_rates(zero, epoch):
         if constants[step * CONSTANTS] != 0:  # a weight decay
             return 0
         rates[step] = constants[step * CONSTANTS + 1]
+        if not is_finite(rates[step]):  # too large for float32
+            return 0
     return epoch.rates
 
 
@@ -95,7 +105,21 @@ def gradient_size(epoch, block):
 @jit
 def update_scratch_size(epoch, block):
     """The elements of scratch that update_task needs for a block."""
-    return gradient_size(epoch, block) + partials_size(describe_block(epoch, block, 0, 0))
+    size = gradient_size(epoch, block)
+    if is_sparse(epoch, block.layer):
+        return size * (1 + count_slots(count_leaves(epoch.rows, 0)))
+    return size + partials_size(describe_block(epoch, block, 0, 0))
+
+
+@jit
+def is_sparse(epoch, layer):
+    return epoch.sparse != 0 and layer == 0
+
+
+@jit
+def rides_sparse(epoch):
+    """Whether the sparse layer's update is its gradient's end: for sgd, and a batch of one leaf."""
+    return epoch.rates != 0 and epoch.rows <= LEAF
 
 
 @jit
@@ -103,9 +127,15 @@ def update_task(zero, epoch, number, workspace):
     """Block `number`: its gradient, then its update and its packed copies."""
     block, scratch = read_block(epoch, number), scratch_of(epoch, workspace)
     if epoch.leaves_each:
-        start = block_start(epoch, block)
+        start = part_start(epoch, block)
         join_parts(zero, epoch, start, count_rows(epoch, block) * block.stride)
         update_weights(zero, epoch, block, epoch.parts + start * epoch.itemsize)
+    elif is_sparse(epoch, block.layer):
+        rate = epoch.rates + epoch.step * epoch.itemsize if rides_sparse(epoch) else 0
+        behind = scratch + gradient_size(epoch, block) * epoch.itemsize
+        sparse_gradient(zero, epoch, block, scratch, behind, rate)
+        if not rate:
+            update_weights(zero, epoch, block, scratch)
     elif epoch.rates:
         W, rate = block_places(epoch, block)[0], epoch.rates + epoch.step * epoch.itemsize
         run_product(zero, epoch, describe_block(epoch, block, W, rate), workspace, scratch)
@@ -113,20 +143,35 @@ def update_task(zero, epoch, number, workspace):
         behind = scratch + gradient_size(epoch, block) * epoch.itemsize
         run_product(zero, epoch, describe_block(epoch, block, scratch, 0), workspace, behind)
         update_weights(zero, epoch, block, scratch)
+    if is_sparse(epoch, block.layer) and not rides_sparse(epoch):
+        watch_weights(zero, epoch, block)
     renew_copies(zero, epoch, block, workspace)
 
 
 @jit
-def leaf_gradients(zero, epoch, leaf, first, stop, row, target, workspace):
+def leaf_scratch_size(epoch):
+    """The elements of scratch that a leaf needs on its way through all layers and back."""
+    size = scratch_size(epoch, LEAF)
+    return max(size, sparse_scratch_size(epoch)) if epoch.sparse else size
+
+
+@jit
+def leaf_gradients(zero, epoch, leaf, first, stop, row, thread, target, workspace):
     """Add one leaf of samples, in the buffers from `row` on, to all gradients of a run of leaves.
 
     The run's leaves first .. stop come one after the other; the last writes the gradients, one
     layer behind the other, to `target`. The partial tiles of all layers stay in the workspace,
-    behind forward_backward's scratch.
+    behind the scratch of the leaf's way forward and back.
     """
-    scratch = scratch_of(epoch, workspace) + scratch_size(epoch, LEAF) * epoch.itemsize
+    scratch = scratch_of(epoch, workspace) + leaf_scratch_size(epoch) * epoch.itemsize
     back = leaf * LEAF * epoch.itemsize  # the product counts the samples from the batch's first on
-    for layer in range(epoch.count):
+    if epoch.sparse:
+        panels = target + epoch.size * epoch.itemsize
+        sparse_leaf_gradient(
+            zero, epoch, leaf, first, stop, row, thread, panels, scratch, workspace
+        )  # fmt: skip
+        scratch += leaf_partials_size(epoch, 0) * epoch.itemsize
+    for layer in range(epoch.sparse, epoch.count):
         inputs = layer_field(epoch, layer, INPUTS)
         x, x_row = layer_input(epoch, layer, epoch.first + leaf * LEAF, row)
         grad, stride = buffer_row(epoch, layer, GRAD, row), layer_field(epoch, layer, ROW)
@@ -144,12 +189,10 @@ def leaf_gradients(zero, epoch, leaf, first, stop, row, target, workspace):
 @jit
 def leaf_partials_size(epoch, layer):
     """The elements of a layer's partial tiles over a run of leaves: a level for each bit."""
-    levels = 0
-    while (epoch.leaves_each - 1) >> levels:
-        levels += 1
     lanes = lanes_of(epoch.itemsize)
     rows = layer_field(epoch, layer, INPUTS) + 1
-    return levels * rows * panel_width(layer_field(epoch, layer, OUTPUTS), lanes)
+    width = panel_width(layer_field(epoch, layer, OUTPUTS), lanes)
+    return count_slots(epoch.leaves_each) * rows * width
 
 
 @jit
@@ -171,8 +214,8 @@ def join_parts(zero, epoch, start, size):
 @jit
 def add_part(zero, epoch, left, right, start, size):
     """Add elements of part `right` to those of part `left`."""
-    total = array_at(zero, epoch.parts + (left * epoch.size + start) * epoch.itemsize, size)
-    other = array_at(zero, epoch.parts + (right * epoch.size + start) * epoch.itemsize, size)
+    total = array_at(zero, epoch.parts + (left * epoch.part_size + start) * epoch.itemsize, size)
+    other = array_at(zero, epoch.parts + (right * epoch.part_size + start) * epoch.itemsize, size)
     for i in range(size):
         total[i] = total[i] + other[i]
 

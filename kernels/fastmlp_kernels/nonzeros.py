@@ -1,0 +1,104 @@
+"""Which elements of x are not zero: a bit each, in words along the rows and along the columns.
+
+Bit b of a row's word w is set where x[row, 64 * w + b] != 0, which holds for NaN and not for -0;
+bit b of a column's word w where x[64 * w + b, column] != 0. The first are read from x, the second
+are made of them, square by square of 64 x 64 bits, so that x is read once.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastmlp_kernels.blocking import VECTOR_BITS
+from fastmlp_kernels.emitter import INT, Emitter, constant
+from fastmlp_kernels.jit import jit
+from fastmlp_kernels.memory import load, store
+
+WORD = 64  # bits
+WORD_BYTES = 8
+
+
+@jit
+def count_words(count):
+    """The words of so many bits."""
+    return (count + WORD - 1) // WORD
+
+
+@intrinsic
+def _vector_word(typing_context, zero, address):
+    """The word of 64 elements from `address` on."""
+
+    def codegen(context, builder, signature, values):
+        emitter, word = Emitter(builder, signature.args[0]), constant(0)
+        for first in range(0, WORD, emitter.lanes):
+            value = emitter._load(emitter._address(values[1], constant(first)))
+            mask = builder.fcmp_unordered("!=", value, emitter.zero)
+            bits = builder.zext(builder.bitcast(mask, ir.IntType(emitter.lanes)), INT)
+            word = builder.or_(word, builder.shl(bits, constant(first)))
+        return word
+
+    return types.int64(zero, address), codegen
+
+
+@jit
+def find_word(zero, address, count):
+    """The word of `count` <= 64 elements from `address` on."""
+    if VECTOR_BITS and count == WORD:
+        return np.uint64(_vector_word(zero, address))
+    word = np.uint64(0)
+    for bit in range(count):
+        word |= np.uint64(load(zero, address, bit) != zero) << np.uint64(bit)
+    return word
+
+
+@jit
+def transpose_bits(square):
+    """Turn 64 words of 64 bits: bit c of word r becomes bit r of word c.
+
+    Six exchanges of off-diagonal squares of 32, 16, ... 1 bits (Warren, Hacker's Delight, 7-3).
+    """
+    half, low = 32, np.uint64(0xFFFFFFFF)
+    while half:
+        by = np.uint64(half)
+        for start in range(0, WORD, 2 * half):
+            for r in range(start, start + half):
+                swapped = ((square[r] >> by) ^ square[r + half]) & low
+                square[r] ^= swapped << by
+                square[r + half] ^= swapped
+        half //= 2
+        low ^= low << np.uint64(half)
+
+
+@jit
+def find_rows(zero, x, x_row, itemsize, rows, inputs, words, row_words):
+    """Set the row words number words.start .. words.stop of so many rows of x.
+
+    x, row_words: addresses. x_row: elements from row to row; a row has all words of its inputs.
+    """
+    each = count_words(inputs)
+    for word in range(words.start, words.stop):
+        count = min(WORD, inputs - word * WORD)
+        for row in range(rows):
+            place = x + (row * x_row + word * WORD) * itemsize
+            store(find_word(zero, place, count), row_words, row * each + word)
+
+
+@jit
+def find_columns(rows, inputs, words, row_words, column_words, stride, square):
+    """Set a word of each column that the row words number words.start .. words.stop have.
+
+    Of up to 64 rows, whose row words are at one address, to another, `stride` words from column to
+    column. Behind the last column comes one that is all ones, of which a bias gradient is made.
+    """
+    each = count_words(inputs)
+    for word in range(words.start, words.stop):
+        square[rows:] = np.uint64(0)
+        for row in range(rows):
+            square[row] = load(square[row], row_words, row * each + word)
+        transpose_bits(square)
+        for bit in range(min(WORD, inputs - word * WORD)):
+            store(square[bit], column_words, (word * WORD + bit) * stride)
+    if words.stop == each:
+        ones = ~np.uint64(0) >> np.uint64(WORD - rows)
+        store(ones, column_words, inputs * stride)

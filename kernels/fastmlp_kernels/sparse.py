@@ -1,0 +1,278 @@
+"""Products that pass over the zeros of A: C = A @ B, where words tell which a[i, k] are not zero.
+
+    total[i, j] = fma(a[i, k], b[k, j], total[i, j])    for the k of one leaf with a[i, k] != 0
+
+By the portable arithmetic, but for the sign of a zero. With a finite b, fma(0, b, total) is total;
+only where total is -0, which an underflow may leave, it can be +0. Two chains that differ in the
+sign of a zero stay equal or zero, and so do the sums of the tree. Whoever multiplies so must know
+that b is finite, and that nothing follows from the sign of a zero.
+
+A row of C lies in vector registers while the bits of one word, 64 of the k, are gone through: for
+each, one element of A and one row of B. 64 rows of B stay in the level-1 cache for all rows of C.
+Images of MNIST, where 19% is not zero, take a third of the time that the FMAs of all k would take.
+"""
+
+from collections import namedtuple
+from functools import cache
+
+from llvmlite import ir
+from numba import from_dtype
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from fastmlp_kernels.blocking import LEAF, REGISTERS, VECTOR_BITS, count_leaves, count_panels
+from fastmlp_kernels.emitter import INT, Emitter, constant, emit_fma
+from fastmlp_kernels.jit import address_of, jit
+from fastmlp_kernels.memory import array_at
+from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words
+from fastmlp_kernels.parallel import call
+
+# A row of a panel has up to 448 bytes, so that 64 rows of B leave room in 32 KiB of the level-1
+# cache; and there must be registers for an element of A and a vector of B beside it.
+PANEL_BYTES = 448
+MOST_VECTORS = min(PANEL_BYTES * 8 // max(VECTOR_BITS, 64), REGISTERS - 3)
+
+ROWS_EACH = 64  # of C, which wait in the level-2 cache for the next rows of B
+
+# One panel of C. Strides in elements, of words in words; `ones`: the address of a 1 if A has one
+# more row, of ones; bias: the address of one more row of B, for one more column of ones, or 0.
+# total (rows, width): C, and at `slots` more of that size, slot_size apart, where leaves wait.
+# rate: the address of a finite rate, for target = target - rate * C, C of one leaf, or 0; `fails`:
+# the address of a number that becomes 1 where this is not finite.
+Sparse = namedtuple(
+    "Sparse",
+    "rows ones words_row a_row a_step b_step bias width lanes itemsize total slots slot_size"
+    " target rate fails kernel",
+)
+
+# `opens`: total starts at +0; with a rate, it is not stored, but the target falls.
+ARGUMENTS = (
+    *("vectors", "rows", "words", "words_row", "a", "a_row", "a_step", "b", "b_step"),
+    *("total", "opens", "target", "rate", "fails"),
+)
+
+
+class SparseRows(Emitter):
+    """Emits the loop over rows of C of so many vectors, for one word of each."""
+
+    def __init__(self, builder, real, arguments, vectors):
+        super().__init__(builder, real)
+        self.argument = arguments
+        self.total = [cgutils.alloca_once(builder, self.vector) for _ in range(vectors)]
+
+    def emit(self):
+        builder, argument = self.builder, self.argument
+        row_bytes = constant(len(self.total) * self.lanes * self.itemsize)
+        self.a_step, self.b_step, a_row = (
+            builder.mul(argument[name], constant(self.itemsize))
+            for name in ("a_step", "b_step", "a_row")
+        )
+        words_row = builder.mul(argument["words_row"], constant(WORD_BYTES))
+        steps = {"words": words_row, "a": a_row, "total": row_bytes, "target": row_bytes}
+        place = {name: cgutils.alloca_once_value(builder, argument[name]) for name in steps}
+        opens, updates = (
+            builder.icmp_signed("!=", argument[name], constant(0)) for name in ("opens", "rate")
+        )
+        self.bad = cgutils.alloca_once_value(builder, self.zero)
+        with cgutils.for_range(builder, argument["rows"]):
+            words, a, total, target = (builder.load(place[name]) for name in steps)
+            word = builder.load(builder.inttoptr(words, INT.as_pointer()))
+            some = builder.icmp_signed("!=", word, constant(0))
+            # Without a bit, only a sum that starts or one that ends has something to write; not one
+            # that does both, as the target less 0 is the target.
+            with builder.if_then(builder.or_(some, builder.xor(opens, updates))):
+                self._begin(total, opens)
+                self._add_bits(word, a)
+                with builder.if_else(updates) as (then, otherwise):
+                    with then:
+                        self._update(target)
+                    with otherwise:
+                        for slot, at in zip(self.total, self._places(total), strict=True):
+                            self._store(builder.load(slot), at)
+            for name, step in steps.items():
+                builder.store(builder.add(builder.load(place[name]), step), place[name])
+        is_bad = builder.fcmp_unordered("!=", builder.load(self.bad), self.zero)
+        some_bad = builder.bitcast(is_bad, ir.IntType(self.lanes))
+        with builder.if_then(builder.icmp_signed("!=", some_bad, some_bad.type(0))):
+            fails = builder.inttoptr(argument["fails"], INT.as_pointer())
+            builder.store(constant(1), fails)
+
+    def _places(self, row):
+        return [self._address(row, constant(j * self.lanes)) for j in range(len(self.total))]
+
+    def _begin(self, total, opens):
+        builder = self.builder
+        with builder.if_else(opens) as (then, otherwise):
+            with then:
+                for slot in self.total:
+                    builder.store(self.zero, slot)
+            with otherwise:
+                for slot, at in zip(self.total, self._places(total), strict=True):
+                    builder.store(self._load(at), slot)
+
+    def _update(self, target):
+        """target - rate * total; where that isn't finite, `bad` becomes NaN and stays it."""
+        builder = self.builder
+        rate = self._splat(self._load(self.argument["rate"], self.real), self.lanes)
+        for slot, at in zip(self.total, self._places(target), strict=True):
+            value = builder.fsub(self._load(at), builder.fmul(rate, builder.load(slot)))
+            self._store(value, at)
+            bad = emit_fma(builder, value, self.zero, builder.load(self.bad))
+            builder.store(bad, self.bad)
+
+    def _add_bits(self, word, a):
+        """One FMA for each vector of the row and bit of the word, from the lowest on."""
+        builder = self.builder
+        rest = cgutils.alloca_once_value(builder, word)
+        parts = "check", "body", "end"
+        check, body, end = (builder.append_basic_block(f"bits.{part}") for part in parts)
+        builder.branch(check)
+        builder.position_at_end(check)
+        bits = builder.load(rest)
+        builder.cbranch(builder.icmp_signed("!=", bits, constant(0)), body, end)
+        builder.position_at_end(body)
+        builder.store(builder.and_(bits, builder.sub(bits, constant(1))), rest)
+        trailing = self._intrinsic("llvm.cttz.i64", INT, INT, ir.IntType(1))
+        k = builder.call(trailing, [bits, ir.Constant(ir.IntType(1), 1)])
+        element = self._load(builder.add(a, builder.mul(k, self.a_step)), self.real)
+        x = self._splat(element, self.lanes)
+        row = builder.add(self.argument["b"], builder.mul(k, self.b_step))
+        for j, slot in enumerate(self.total):
+            b = self._load(self._address(row, constant(j * self.lanes)))
+            builder.store(emit_fma(builder, x, b, builder.load(slot)), slot)
+        builder.branch(check)
+        builder.position_at_end(end)
+
+
+@intrinsic
+def _sparse_rows(typing_context, real, arguments):
+    """Run the loop for as many vectors as the first argument tells; `real` gives the dtype."""
+
+    def codegen(context, builder, signature, values):
+        named = dict(zip(ARGUMENTS, cgutils.unpack_tuple(builder, values[1]), strict=True))
+        end = builder.append_basic_block("end")
+        switch = builder.switch(named["vectors"], end)
+        for vectors in range(1, MOST_VECTORS + 1 if VECTOR_BITS else 1):
+            block = builder.append_basic_block(f"vectors.{vectors}")
+            switch.add_case(constant(vectors), block)
+            builder.position_at_end(block)
+            SparseRows(builder, signature.args[0], named, vectors).emit()
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.void(real, arguments), codegen
+
+
+def _row_kernel(
+    zero, vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target, rate,
+    fails,
+):  # fmt: skip
+    _sparse_rows(
+        zero,
+        (
+            vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target,
+            rate, fails,
+        ),
+    )  # fmt: skip
+
+
+@cache
+def sparse_kernel(dtype):
+    """The address of the compiled loop for a NumPy dtype, float32 or float64."""
+    return address_of(_row_kernel, (from_dtype(dtype), *[types.int64] * len(ARGUMENTS)))
+
+
+@jit
+def count_sparse_panels(columns, rows, num_threads, lanes):
+    """In how many panels C is cut: as few as can be, but so that threads have as many tasks."""
+    vectors = (columns + lanes - 1) // lanes
+    chunks = count_words(rows)
+    fewest = (num_threads + chunks - 1) // chunks
+    panels = (max(1, vectors) + MOST_VECTORS - 1) // MOST_VECTORS
+    panels = (panels + fewest - 1) // fewest * fewest
+    return min(panels, count_panels(LEAF, columns, lanes))
+
+
+@jit
+def count_slots(leaves):
+    """The slots that a tree of so many leaves needs, behind `total`."""
+    levels = 0
+    while (leaves - 1) >> levels:
+        levels += 1
+    return levels
+
+
+@jit
+def multiply(zero, it, inner, words, a, b):
+    """total = A @ B over all leaves of an index of `inner`; words, a, b: addresses."""
+    leaves = count_leaves(inner, int(it.bias != 0))
+    for leaf in range(leaves):
+        start = leaf * LEAF
+        count = count_words(max(0, min(LEAF, inner - start)))
+        add_leaf(
+            zero, it, leaf, leaf == leaves - 1, count, words + leaf * (LEAF // WORD) * WORD_BYTES,
+            a + start * it.a_step * it.itemsize, b + start * it.b_step * it.itemsize,
+        )  # fmt: skip
+
+
+@jit
+def add_leaf(zero, it, number, is_last, count, words, a, b):
+    """Add leaf `number`, of `count` words, to the tree; with the last, `total` is C."""
+    waiting, bits = 0, number
+    while bits:
+        waiting, bits = waiting + 1, bits & (bits - 1)
+    total = slot_place(it, waiting)
+    size = (it.rows + int(it.ones != 0)) * it.width
+    if count == 0:  # the leaf of a bias alone
+        array_at(zero, total, size)[:] = zero
+    for first in range(0, it.rows, ROWS_EACH):
+        rows = min(ROWS_EACH, it.rows - first)
+        place = a + first * it.a_row * it.itemsize
+        add_words(zero, it, first, rows, count, words, place, it.a_row, it.a_step, b, total)
+    if it.ones:
+        add_words(zero, it, it.rows, 1, count, words, it.ones, 0, 0, b, total)
+    if is_last and it.bias:
+        add_bias(zero, it, total)
+    while waiting and (is_last or number & 1):
+        left = slot_place(it, waiting - 1)
+        add(array_at(zero, left, size), array_at(zero, total, size))
+        total, waiting, number = left, waiting - 1, number >> 1
+
+
+@jit
+def slot_place(it, number):
+    """The address where the sum of a subtree waits; 0: the first, which becomes C."""
+    if number == 0:
+        return it.total
+    return it.slots + (number - 1) * it.slot_size * it.itemsize
+
+
+@jit
+def add_words(zero, it, first, rows, count, words, a, a_row, a_step, b, total):
+    """Rows from `first` on, whose first is at the address a, over the words of one leaf."""
+    words += first * it.words_row * WORD_BYTES
+    start = first * it.width * it.itemsize
+    for word in range(count):
+        k = word * WORD
+        call(
+            it.kernel,
+            zero, it.width // it.lanes, rows, words + word * WORD_BYTES, it.words_row,
+            a + k * a_step * it.itemsize, a_row, a_step, b + k * it.b_step * it.itemsize,
+            it.b_step, total + start, int(word == 0),
+            it.target + start, it.rate if word == count - 1 else 0, it.fails,
+        )  # fmt: skip
+
+
+@jit
+def add_bias(zero, it, total):
+    """One more index k with a = 1: fma(1, bias, total) is total + bias."""
+    bias = array_at(zero, it.bias, it.width)
+    for i in range(it.rows):
+        add(array_at(zero, total + i * it.width * it.itemsize, it.width), bias)
+
+
+@jit
+def add(total, other):
+    for i in range(total.size):
+        total[i] = total[i] + other[i]
