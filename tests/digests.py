@@ -122,7 +122,20 @@ def fit(package, dtype, place):
         yield np.array([history.loss, history.accuracy])
 
 
-OPERATIONS = [matmul, matmul_relu, relu, softmax, log, log_softmax, update, mlp, fit]
+def fit_zeros(package, dtype, place):
+    """Training whose first layer passes over the zeros of x."""
+    samples, sizes = 150, [200, 90, 5]
+    kept = np.random.PCG64(60).random_raw(samples * sizes[0]) % np.uint64(10) < 2
+    x = np.where(kept.reshape(samples, -1), floats(61, (samples, sizes[0]), dtype), dtype(0))
+    for optimizer in ("sgd", "momentum", "adam"):
+        model = package.MLP(sizes, dtype=dtype, rng=1)
+        how = {"epochs": 1, "batch_size": 64, "optimizer": optimizer, "rng": 1}
+        history = model.fit(place(x), np.arange(samples) % sizes[-1], **how)
+        yield from model.parameters
+        yield np.array([history.loss, history.accuracy])
+
+
+OPERATIONS = [matmul, matmul_relu, relu, softmax, log, log_softmax, update, mlp, fit, fit_zeros]
 
 
 def digests(package=fastmlp, place=lambda array: array, operations=OPERATIONS):

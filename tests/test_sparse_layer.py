@@ -1,0 +1,203 @@
+"""The first layer in training passes over the zeros of x: the bits of the reference's steps."""
+
+import numpy as np
+import pytest
+from fastmlp_kernels import nonzeros, sparse_layer
+from fastmlp_kernels.cpu import vector_bits
+from fastmlp_kernels.memory import address
+from fastmlp_kernels.weight_update import OPTIMIZERS
+from helpers import DTYPES, assert_same_bits, floats, with_threads
+
+import fastmlp
+from fastmlp import reference
+
+SIZES = [200, 90, 4]  # 4 words of inputs, the last of 8 bits
+
+
+def data(samples, dtype, sizes=SIZES, share=0.2, seed=0):
+    """Samples of which a share isn't zero, zeros of both signs, and labels."""
+    x = floats(seed, (samples, sizes[0]), dtype, -3, 1)
+    raw = np.random.PCG64(seed + 1).random_raw(x.size).reshape(x.shape)
+    uniform = (raw >> np.uint64(11)) * 2.0**-53
+    x = np.where(uniform < share, x, np.where(uniform < 0.6, 0, -0.0)).astype(dtype)
+    return x, np.arange(samples) * 7 % sizes[-1]
+
+
+def passes_over(model, x):
+    return sparse_layer.pays_to_skip(x, model._layers)
+
+
+def fitted(module, x, labels, sizes, bias, change, how):
+    model = module.MLP(sizes, bias, x.dtype, rng=2)
+    if change is not None:
+        change(model)
+    with np.errstate(all="ignore"):
+        return model, model.fit(x, labels, rng=4, **how)
+
+
+def fit_both(x, labels, sizes=SIZES, bias=True, change=None, **how):
+    """Fit a model with 1, 2 and 3 threads, and its reference, which is returned; compare them."""
+    expected, history = fitted(reference, x, labels, sizes, bias, change, how)
+    for num_threads in (1, 2, 3):
+        with with_threads(num_threads):
+            model, own = fitted(fastmlp, x, labels, sizes, bias, change, how)
+        assert passes_over(model, x) == (vector_bits() > 0)
+        assert_same_bits(model.flat_parameters, expected.flat_parameters)
+        assert_same_bits(np.array(own.loss), np.array(history.loss))
+        assert own.accuracy == history.accuracy
+    return expected
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "weight_decay"), [(1, 0.0), (30, 0.0), (30, 1e-2), (64, 0.0), (150, 1e-2)]
+)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_optimizer(dtype, optimizer, batch_size, weight_decay):
+    x, labels = data(67 if batch_size == 1 else 161, dtype)
+    how = {"optimizer": optimizer, "learning_rate": 0.02, "weight_decay": weight_decay}
+    fit_both(x, labels, epochs=2, batch_size=batch_size, **how)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "samples"),
+    [
+        ([256, 70, 3], 90, 100),  # the bias is a leaf of its own
+        ([530, 130, 150, 3], 40, 400),  # three leaves of inputs; the second layer goes by columns
+        ([300, 60, 3], 600, 700),  # three leaves of samples
+        ([90, 200, 3], 3000, 3300),  # runs of leaves for one thread
+        ([90, 190, 3], 4096, 4096 + 3000),  # runs of leaves, and fewer in the last batch
+    ],
+)
+@pytest.mark.parametrize("bias", [True, [False, True, False]])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_size(dtype, bias, sizes, batch_size, samples):
+    x, labels = data(samples, dtype, sizes)
+    bias = bias if bias is True else bias[: len(sizes) - 1]
+    fit_both(x, labels, sizes, bias, epochs=1, batch_size=batch_size, learning_rate=0.01)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_samples_as_they_lie(dtype, shuffle):
+    x, labels = data(300, dtype)
+    fit_both(x, labels, epochs=2, batch_size=70, optimizer="sgd", shuffle=shuffle)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "value"),
+    [(40, -0.0), (40, np.nan), (40, np.inf), (40, -np.inf), (3100, -0.0), (3100, np.inf)],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_that_zeros_matter_for(dtype, batch_size, value):
+    # Of an input that is always zero: 0 * inf makes NaN of the sum, and the relu +0 of it.
+    x, labels = data(batch_size + 60, dtype)
+    x[:, 3] = 0
+
+    def change(model):
+        model.W1[3] = value
+
+    fit_both(x, labels, change=change, epochs=1, batch_size=batch_size, optimizer="sgd")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_weight_of_minus_zero(dtype):
+    # The gradient is a product that underflows to -0, and a zero behind it makes +0 of that. Of -0,
+    # the one makes +0, the other leaves it.
+    x, labels = data(120, dtype)
+    x[:, 3] = 0
+    x[::7, 3] = np.finfo(dtype).smallest_subnormal
+
+    def change(model):
+        model.W1[3] = -0.0
+
+    expected = fit_both(x, labels, change=change, epochs=1, batch_size=40, optimizer="sgd")
+    assert np.signbit(expected.W1[3]).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sample_that_is_not_finite(dtype, optimizer, value):
+    x, labels = data(200, dtype)
+    x[75, 3] = value
+    how = {"optimizer": optimizer, "learning_rate": 0.1, "shuffle": False}
+    fit_both(x, labels, epochs=1, batch_size=40, **how)
+
+
+@pytest.mark.parametrize("batch_size", [40, 3100])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_that_are_not_finite(dtype, value, batch_size):
+    x, labels = data(batch_size + 60, dtype)
+    x[:, 3] = 0
+
+    def change(model):
+        model.W2[1, 1] = value
+
+    expected = fit_both(x, labels, change=change, epochs=1, batch_size=batch_size, optimizer="sgd")
+    assert np.isnan(expected.W1[3]).any()  # 0 * NaN
+
+
+@pytest.mark.parametrize("batch_size", [40, 3100])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_that_overflow_on_the_way(dtype, optimizer, batch_size):
+    x, labels = data(batch_size + 90, dtype)
+    rates = np.full(-(-len(x) // batch_size), 0.01)
+    rates[-2] = np.finfo(dtype).max
+    fit_both(
+        x, labels, epochs=1, batch_size=batch_size, optimizer=optimizer, learning_rate=rates,
+        shuffle=False,
+    )  # fmt: skip
+
+
+def test_a_rate_beyond_float32():
+    x, labels = data(90, np.float32)
+    fit_both(x, labels, epochs=1, batch_size=30, optimizer="sgd", learning_rate=1e39)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_that_underflow(dtype):
+    # Products that round to -0, beside zeros that make +0 of it.
+    x, labels = data(120, dtype)
+    x *= dtype(np.finfo(dtype).smallest_subnormal * 8)
+
+    def change(model):
+        model.W1 *= dtype(0.01)
+
+    fit_both(x, labels, change=change, epochs=2, batch_size=40, optimizer="sgd", learning_rate=1)
+
+
+def test_which_data_pays():
+    x, _ = data(100, np.float32)
+    model = fastmlp.MLP(SIZES, rng=0)
+    assert passes_over(model, x) == (vector_bits() > 0)
+    assert not passes_over(model, x[:50])
+    assert not passes_over(model, data(100, np.float32, share=0.8)[0])
+    assert not passes_over(fastmlp.MLP([200, 4], rng=0), x)  # no relu
+    assert not passes_over(fastmlp.MLP([200, 9, 4], rng=0), x)  # a small layer
+
+
+@pytest.mark.parametrize("rows", [1, 5, 63, 64])
+@pytest.mark.parametrize("inputs", [1, 63, 64, 65, 200])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_words(dtype, inputs, rows):
+    x, _ = data(rows, dtype, [inputs, 2], share=0.4)
+    x[0, 0], x[-1, -1] = np.nan, np.finfo(dtype).smallest_subnormal
+    each, stride = nonzeros.count_words(inputs), 3
+    row_words = np.zeros((rows, each), np.uint64)
+    column_words = np.zeros((inputs + 1, stride), np.uint64)
+    square, words = np.zeros(64, np.uint64), slice(0, each)
+    found = x.dtype.type(0), address(x), inputs, x.itemsize, rows, inputs, words
+    nonzeros.find_rows(*found, address(row_words))
+    nonzeros.find_columns(
+        rows, inputs, words, address(row_words), address(column_words) + 8, stride, square
+    )
+    in_rows = np.unpackbits(row_words.view(np.uint8), axis=1, bitorder="little")[:, :inputs]
+    np.testing.assert_array_equal(in_rows, x != 0)
+    middle = np.ascontiguousarray(column_words[:, 1:2]).view(np.uint8)
+    in_columns = np.unpackbits(middle, axis=1, bitorder="little")[:, :rows]
+    np.testing.assert_array_equal(in_columns[:-1], (x != 0).T)
+    assert in_columns[-1].all()
+    assert not column_words[:, [0, 2]].any()
