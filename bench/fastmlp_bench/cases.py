@@ -185,11 +185,22 @@ def predict(dtype: str, samples: int, sizes: Sequence[int], **fields: Any) -> Ca
     return Case("predict", shape, dtype, *counts, make, TOLERANCE[dtype], **fields)
 
 
-def train(dtype: str, samples: int, sizes: Sequence[int], batch_size: int, **fields: Any) -> Case:
-    """An epoch over `samples` images in order, in batches of `batch_size`."""
+def train(
+    dtype: str,
+    samples: int,
+    sizes: Sequence[int],
+    batch_size: int,
+    without_zeros: bool = False,
+    **fields: Any,
+) -> Case:
+    """An epoch over `samples` images in order, in batches of `batch_size`.
+
+    `without_zeros`: each 0 of x, which 81% of MNIST's pixels are, is 1 / 255 instead.
+    """
 
     def make() -> tuple[tuple[Any, ...], Error]:
         x, y = data(samples, sizes[0], dtype)
+        x = np.maximum(x, x.dtype.type(1 / 255)) if without_zeros else x
         arguments = x, y, initial_parameters(sizes, dtype), batch_size, 0.01
         return arguments, training_error(*arguments)
 
@@ -198,6 +209,7 @@ def train(dtype: str, samples: int, sizes: Sequence[int], batch_size: int, **fie
     flops += sum(2 * samples * rows * columns for rows, columns in pairwise(sizes[1:]))
     moved = (samples * sizes[0] + 2 * _weights(sizes)) * np.dtype(dtype).itemsize
     shape = f"{samples} x {'-'.join(map(str, sizes))}, batch {batch_size}"
+    shape += " without zeros" if without_zeros else ""
     tolerance = TRAINING_TOLERANCE * (len(sizes) - 1)
     return Case("train", shape, dtype, flops, moved, make, tolerance, **fields)
 
@@ -243,6 +255,7 @@ FULL = [
     *(update(operation, "float32") for operation in ("sgd", "momentum", "adam")),
     *(train(dtype, 60_000, SMALL, 60_000) for dtype in ("float32", "float64")),
     *(train("float32", 60_000, sizes, size) for sizes in (SMALL, LARGE) for size in (128, 32)),
+    train("float32", 60_000, SMALL, 128, without_zeros=True),
 ]
 
 
