@@ -111,6 +111,60 @@ def test_special_values(kind, dtype):
     assert_same_lists(ours, theirs)
 
 
+def tiny_numbers(dtype):
+    """Numbers from 0 to above those that the kernels take for tiny, most of them subnormal."""
+    limits = np.finfo(dtype)
+    unit, normal = limits.smallest_subnormal, limits.smallest_normal
+    at_random = np.random.default_rng(0).integers(1, 2**limits.nmant, 40) * unit
+    tiny = np.dtype(dtype).type(2.0**-100 if dtype == np.float32 else 2.0**-900)
+    edges = [np.nextafter(limit, dtype(to)) for limit in (normal, tiny) for to in (0, 1)]
+    positive = np.concatenate([np.arange(20) * unit, at_random, [normal, 3 * normal, tiny], edges])
+    return np.concatenate([positive, -positive, [1e-20, np.inf, np.nan]]).astype(dtype)
+
+
+# epsilon, v before the step, beta2, step; the last divisor is 0.
+DIVISORS = [
+    (1e-8, 0, 0.999, 2),
+    (0, 0, 0.9, 9),
+    (1e-30, 1e-6, 0.9, 1),
+    (-(2**-10), 2**-19, 0.5, 99),
+]
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.0, -3.0, 1e30, 1e-30])
+@pytest.mark.parametrize("decay", [0.9, 0.5, 0.0, 0.999999, 1e-30, -0.5, 1.0, 1.5, np.nan])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tiny_states(dtype, decay, rate):
+    states, small = tiny_numbers(dtype), 2.0 ** (-73 if dtype == np.float32 else -844)
+    params = [
+        0.0,
+        -0.0,
+        0.03,
+        -7.0,
+        np.inf,
+        np.nan,
+        *(np.arange(1, 9) * small * 0.25),
+        1e30 * small,
+    ]
+    params += [states[1], states[30]]
+    p, velocity = (a.ravel() for a in np.meshgrid(np.array(params, dtype), states))
+    for g in (dtype(0), -dtype(0), states[1], states[30], dtype(1e-3)):
+        ours = [[p.copy()], [np.full_like(p, g)], [velocity.copy()]]
+        theirs = copy_of(ours)
+        for _ in range(3):
+            fastmlp.momentum(*ours, rate, decay)
+            reference.momentum(*theirs, rate, decay)
+            assert_same_lists(ours, theirs)
+        if not 0 <= decay < 1:
+            continue
+        for epsilon, square, beta2, step in DIVISORS:
+            ours = [[p.copy()], [np.full_like(p, g)], [velocity.copy()], [np.full_like(p, square)]]
+            theirs = copy_of(ours)
+            fastmlp.adam(*ours, step, rate, decay, beta2, epsilon)
+            reference.adam(*theirs, step, rate, decay, beta2, epsilon)
+            assert_same_lists(ours, theirs)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_constants_are_rounded_once_to_the_dtype(kind):
     p, g = np.float32(1), np.float32(3)

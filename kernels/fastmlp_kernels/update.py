@@ -18,6 +18,7 @@ from numba.core import types
 from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.memory import array_at
+from fastmlp_kernels.subnormal import decayed, negligible_beside, without_tiny
 
 MOST_ARRAYS = 4  # of one row: parameter, gradient, and the two states of Adam
 
@@ -32,10 +33,11 @@ def sgd_array(p, g, learning_rate):
 @jit
 def momentum_array(p, g, velocity, learning_rate, momentum):
     """One array; the scalars have its dtype."""
+    least = negligible_beside(learning_rate)
     for i in range(p.size):
-        v = momentum * velocity[i] + g[i]
+        v = decayed(momentum, velocity[i]) + g[i]
         velocity[i] = v
-        p[i] = p[i] - learning_rate * v
+        p[i] = p[i] - learning_rate * without_tiny(v, p[i], least)
 
 
 @jit
@@ -43,13 +45,15 @@ def adam_array(p, g, mean, square, decay, scale):
     """One array; decay: (b1, 1 - b1, b2, 1 - b2), scale: (s, c, eps), of its dtype."""
     b1, rest1, b2, rest2 = decay
     s, c, epsilon = scale
+    # The divisor is at least epsilon; with one below 0 nothing is known of it.
+    least = negligible_beside(s / max(epsilon, p.dtype.type(0)))
     for i in range(p.size):
         gradient = g[i]
-        m = b1 * mean[i] + rest1 * gradient
+        m = decayed(b1, mean[i]) + rest1 * gradient
         v = b2 * square[i] + rest2 * (gradient * gradient)
         mean[i] = m
         square[i] = v
-        p[i] = p[i] - (s * m) / (np.sqrt(v) / c + epsilon)
+        p[i] = p[i] - (s * without_tiny(m, p[i], least)) / (np.sqrt(v) / c + epsilon)
 
 
 @jit
