@@ -97,3 +97,8 @@ class Emitter:
     def _keep_loads_in_order(self):
         """No load passes this place, nor is one behind it the same as one before."""
         self.builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+
+    def _keep_rolled(self):
+        """The loop around this place is not unrolled."""
+        nothing = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
+        self.builder.call(nothing, [], attrs=("convergent",))
