@@ -3,6 +3,7 @@
 import resource
 import warnings
 
+import numba
 import numpy as np
 import pytest
 from fastmlp_kernels import cache, jit
@@ -31,6 +32,16 @@ def _run(*dtypes):
         y = np.empty(5, dtype)
         kernel[y.dtype](VALUES.astype(dtype), y)
         assert (y == 2 * VALUES).all()
+
+
+def test_a_loaded_kernel_is_not_linked_into_others(folder):
+    _run()
+    kernel = jit.Kernel(_twice, lambda real: (jit.view(real, 1), jit.result(real, 1)), False)
+    dispatcher = kernel[VALUES.dtype]
+    assert dispatcher.stats.cache_hits
+    # It has no LLVM code, so that it loads faster; without this error nothing would be called.
+    with pytest.raises(RuntimeError, match="unfit for linking"):
+        numba.njit("(float64[::1], float64[::1])")(lambda x, y: dispatcher(x, y))
 
 
 def _run_and_warn_once(message):

@@ -3,7 +3,7 @@
 A running mean whose gradients have become zero halves every few steps, until it is subnormal, and
 stays so: 0.9 times the smallest number is, rounded, the smallest number. Intel's CPUs multiply
 subnormal numbers in microcode, which made momentum 14 and Adam 6 times slower where all means are
-such, and later epochs of Adam over MNIST, whose outer pixels are rarely set, 2.3 times. Here the same
+such, and later epochs of Adam over MNIST, whose outer pixels are rarely set, 2.3 times. The same
 bits come of operations on normal numbers, without branches, so that loops become vector code.
 """
 
