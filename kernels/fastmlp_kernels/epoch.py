@@ -18,7 +18,6 @@ from functools import cache
 import numba
 import numpy as np
 from numba.core import types
-from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from fastmlp_kernels.blocking import (
     LEAF,
@@ -57,7 +56,7 @@ from fastmlp_kernels.forward_backward import (
     gather,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
-from fastmlp_kernels.memory import address, aligned, array_at, keep_alive
+from fastmlp_kernels.memory import address, aligned, array_at, fields_at, keep_alive
 from fastmlp_kernels.microkernel import micro_kernel
 from fastmlp_kernels.nonzeros import count_words
 from fastmlp_kernels.parallel import call, run_team
@@ -179,7 +178,7 @@ def run_leaves(zero, epoch, number, thread, workspace):
 
 @jit
 def read_epoch(data):
-    return Epoch(*to_fixed_tuple(numba.carray(data, EPOCH_FIELDS), EPOCH_FIELDS))
+    return Epoch(*fields_at(data, EPOCH_FIELDS))
 
 
 @jit

@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, errors, types
 from numba.extending import intrinsic
 
 from fastmlp_kernels.cpu import vector_bits
@@ -50,6 +50,28 @@ def _pointer(typing_context, zero, address):
 def array_at(zero, address, size):
     """The `size` elements from `address` on, of the dtype of `zero`, as an array."""
     return numba.carray(_pointer(zero, address), (size,))
+
+
+@intrinsic
+def fields_at(typing_context, place, count):
+    """The `count` int64 at `place`, an address or a pointer, as a tuple.
+
+    Numba's to_fixed_tuple writes and reads the whole tuple for each of them: the 46 of an epoch's
+    task took 1 us, a sixth of an epoch of 784-100-10 with 32 samples.
+    """
+    if not isinstance(count, types.IntegerLiteral):
+        raise errors.RequireLiteralValue("expected a constant count")
+    kind = types.UniTuple(types.int64, count.literal_value)
+
+    def codegen(context, builder, signature, values):
+        number = ir.IntType(64)
+        pointer = values[0]
+        if signature.args[0] == types.int64:
+            pointer = builder.inttoptr(pointer, number.as_pointer())
+        read = [builder.load(builder.gep(pointer, [number(i)])) for i in range(kind.count)]
+        return context.make_tuple(builder, kind, read)
+
+    return kind(place, count), codegen
 
 
 @intrinsic

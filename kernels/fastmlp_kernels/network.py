@@ -11,10 +11,8 @@ from collections import namedtuple
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import types
-from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
 from fastmlp_kernels.blocking import (
@@ -28,7 +26,7 @@ from fastmlp_kernels.blocking import (
     set_panels,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
-from fastmlp_kernels.memory import add_one, address, aligned, keep_alive, load, store
+from fastmlp_kernels.memory import add_one, address, aligned, fields_at, keep_alive, load, store
 from fastmlp_kernels.microkernel import micro_kernel
 from fastmlp_kernels.packing import make_panels
 from fastmlp_kernels.parallel import run_stage
@@ -155,7 +153,7 @@ def predict_blocks(zero, net):
 
 def _worker(zero):
     def network_stage(data, stage, thread):
-        net = Network(*to_fixed_tuple(numba.carray(data, FIELDS), FIELDS))
+        net = Network(*fields_at(data, FIELDS))
         if stage == PACK:
             pack_weights(zero, net)
         else:

@@ -11,10 +11,8 @@ one chain after another in any case, and only whole subtrees of leaves are added
 from collections import namedtuple
 from functools import cache
 
-import numba
 import numpy as np
 from numba.core import types
-from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from fastmlp_kernels.blocking import (
     BLOCK_ROWS,
@@ -35,7 +33,7 @@ from fastmlp_kernels.blocking import (
     tile_shape,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, packed, share
-from fastmlp_kernels.memory import add_one, address, aligned, keep_alive, load, store
+from fastmlp_kernels.memory import add_one, address, aligned, fields_at, keep_alive, load, store
 from fastmlp_kernels.microkernel import micro_kernel
 from fastmlp_kernels.packing import make_panels, pack_rows
 from fastmlp_kernels.parallel import call, run_stage
@@ -306,7 +304,7 @@ def join(zero, it, thread):
 
 def _worker(zero):
     def product_stage(data, stage, thread):
-        it = Product(*to_fixed_tuple(numba.carray(data, FIELDS), FIELDS))
+        it = Product(*fields_at(data, FIELDS))
         if stage == PACK:
             pack(zero, it)
         elif stage == MULTIPLY:

@@ -8,7 +8,6 @@ the same panels; where shares aren't even, it has a neighbour's block at an end 
 from collections import namedtuple
 
 import numpy as np
-from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from fastmlp_kernels.blocking import (
     LEAF,
@@ -21,7 +20,7 @@ from fastmlp_kernels.blocking import (
 from fastmlp_kernels.columns import columns_place, columns_size
 from fastmlp_kernels.forward_backward import BIAS, INPUTS, OUTPUTS, PANELS, START, layer_field
 from fastmlp_kernels.jit import jit, share
-from fastmlp_kernels.memory import array_at
+from fastmlp_kernels.memory import fields_at
 from fastmlp_kernels.packing import make_panels
 
 # Rows first .. stop, which are the panels first_panel .. stop_panel of W^T; columns from `column`
@@ -87,7 +86,7 @@ def set_blocks(blocks, table, by_columns, num_threads, itemsize):
 @jit
 def read_block(epoch, number):
     place = epoch.blocks + number * BLOCK_FIELDS * 8
-    return Block(*to_fixed_tuple(array_at(np.int64(0), place, BLOCK_FIELDS), BLOCK_FIELDS))
+    return Block(*fields_at(place, BLOCK_FIELDS))
 
 
 @jit
