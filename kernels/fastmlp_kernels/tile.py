@@ -104,9 +104,9 @@ class Tile(Emitter):
     def _set_masks(self):
         whole = (self.vectors - 1 if self.group == 1 else self.vectors) * self.lanes
         lanes = self.lanes if self.group == 1 else self.tail_lanes
-        self.last_mask = self._mask_of(
-            lanes, self.builder.sub(self.argument["columns"], constant(whole))
-        )
+        columns = self.builder.sub(self.argument["columns"], constant(whole))
+        self.last_mask = self._mask_of(lanes, columns)
+        self.is_whole = self.builder.icmp_signed("==", columns, constant(lanes))
 
         # Of constant masks LLVM would make shuffles, which take a port of the FMAs: 2% of a tile.
         number, mask = ir.IntType(self.lanes), ir.VectorType(ir.IntType(1), self.lanes)
@@ -278,13 +278,24 @@ class Tile(Emitter):
             for j, slot in enumerate(self.accumulators[i]):
                 at = self._address(c, constant(j * self.lanes))
                 if self._is_last(j):
-                    self._masked_store(builder.load(slot), at, self.last_mask)
+                    self._store_last(builder.load(slot), at)
                 else:
                     self._store(builder.load(slot), at)
             if self.group > 1:
                 tail = builder.load(self.tails[i // self.group])
                 at = self._address(c, constant(self.vectors * self.lanes))
                 self._masked_store(self._row_of_tail(tail, i % self.group), at, self.last_mask)
+
+    def _store_last(self, value, at):
+        if HAS_MASKS:
+            self._masked_store(value, at, self.last_mask)
+            return
+        # AMD's CPUs without AVX-512 take a dozen cycles and more for a masked store.
+        with self.builder.if_else(self.is_whole) as (then, otherwise):
+            with then:
+                self._store(value, at)
+            with otherwise:
+                self._masked_store(value, at, self.last_mask)
 
     def _gate(self):
         """Multiply by 1 where the gate is above 0, else by 0."""
