@@ -11,7 +11,7 @@ width, and the bias as its last row. The optimizer's states lie behind in the sa
 """
 
 from fastmlp_kernels.blocking import LEAF, count_panels, lanes_of, panel_width
-from fastmlp_kernels.forward_backward import (
+from fastmlp_kernels.epoch_table import (
     BIAS,
     COLUMNS,
     INPUTS,

@@ -6,7 +6,7 @@ them, large layers have a stage each, by columns (columns.py), after one that ga
 where these are shuffled. A batch of many leaves is cut the other way: a task takes a run of leaves
 of samples through both, so that x is read from memory once, and the tree joins the runs' gradients.
 
-Where the first layer's inputs are zero for the most part, its products pass over the zeros
+Where a layer's inputs are zero for the most part, its products pass over the zeros
 (sparse_layer.py); a stage finds them first.
 
 Neither blocks nor tasks nor threads change a bit: the steps are those of the composition of the
@@ -21,6 +21,7 @@ from numba.core import types
 
 from fastmlp_kernels.blocking import (
     LEAF,
+    VECTOR_BITS,
     count_leaves,
     count_runs,
     end_of_run,
@@ -36,7 +37,7 @@ from fastmlp_kernels.columns import (
 )
 from fastmlp_kernels.epoch_memory import (
     LEAVES_PER_THREAD,
-    cut_columns,
+    cut_weights,
     lay_out,
     panels_bytes,
     run_of_leaves,
@@ -44,17 +45,20 @@ from fastmlp_kernels.epoch_memory import (
     whole_lines,
     workspace_elements,
 )
-from fastmlp_kernels.forward_backward import (
+from fastmlp_kernels.epoch_table import (
     EPOCH_FIELDS,
     FIELDS,
     HITS_APART,
     INPUTS,
     OUTPUTS,
+    SPARSE,
     START,
     Epoch,
-    forward_backward,
     gather,
+    is_sparse,
+    layer_field,
 )
+from fastmlp_kernels.forward_backward import forward_backward
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
 from fastmlp_kernels.memory import address, aligned, array_at, fields_at, keep_alive
 from fastmlp_kernels.microkernel import micro_kernel
@@ -65,13 +69,10 @@ from fastmlp_kernels.sparse_layer import (
     count_find_tasks,
     count_sparse_tasks,
     find_task,
-    has_failed,
     pays_to_skip,
+    set_sparse,
     sparse_forward_task,
     sparse_leaf_forward,
-    watch_gradient,
-    watch_signs,
-    watch_weights,
 )
 from fastmlp_kernels.team import (
     await_stage,
@@ -84,6 +85,7 @@ from fastmlp_kernels.team import (
     team_bytes,
     wait,
 )
+from fastmlp_kernels.watch import has_failed, watch_gradients, watch_signs, watch_weights
 from fastmlp_kernels.weight_blocks import BLOCK_FIELDS, count_blocks, read_block, set_blocks
 from fastmlp_kernels.weight_copies import pack_task, unpack_task
 from fastmlp_kernels.weight_update import (
@@ -94,7 +96,7 @@ from fastmlp_kernels.weight_update import (
 )
 
 GIVEN = START + 1  # numbers of a layer that the caller gives: inputs, outputs, bias, start
-PACK, FIND, GATHER, SPARSE, BY_COLUMNS, SAMPLES, LEAVES, WEIGHTS, UNPACK = range(9)
+PACK, FIND, GATHER, SPARSE_FORWARD, BY_COLUMNS, SAMPLES, LEAVES, WEIGHTS, UNPACK = range(9)
 RATES, GATHERED, WORKSPACE, WORKSPACE_BYTES, PARTS, TEAM = map(
     Epoch._fields.index, ["rates", "gathered", "workspace", "workspace_bytes", "parts", "team"]
 )
@@ -111,7 +113,7 @@ def count_tasks(epoch):
         return (epoch.rows + GATHER_EACH - 1) // GATHER_EACH
     if epoch.stage == FIND:
         return count_find_tasks(epoch)
-    if epoch.stage == SPARSE:
+    if epoch.stage == SPARSE_FORWARD:
         return count_sparse_tasks(epoch)
     if epoch.stage == BY_COLUMNS:
         return count_forward_tasks(epoch)
@@ -130,10 +132,11 @@ def run_task(zero, epoch, number, thread):
     workspace = epoch.workspace + thread * epoch.workspace_bytes
     if epoch.stage == GATHER:
         row = number * GATHER_EACH
-        gather(epoch, epoch.first + row, row, min(GATHER_EACH, epoch.rows - row))
+        rows, inputs = min(GATHER_EACH, epoch.rows - row), layer_field(epoch, 0, INPUTS)
+        gather(epoch, epoch.first + row, row, rows, 0, inputs)
     elif epoch.stage == FIND:
         find_task(zero, epoch, number, workspace)
-    elif epoch.stage == SPARSE:
+    elif epoch.stage == SPARSE_FORWARD:
         sparse_forward_task(zero, epoch, number, workspace)
     elif epoch.stage == BY_COLUMNS:
         forward_task(zero, epoch, number, workspace)
@@ -143,7 +146,7 @@ def run_task(zero, epoch, number, thread):
         rows = min(each, epoch.rows - row)
         forward_backward(zero, epoch, epoch.first + row, row, rows, thread, workspace)
         if epoch.sparse:
-            watch_gradient(zero, epoch, row, rows)
+            watch_gradients(zero, epoch, row, rows)
     elif epoch.stage == LEAVES:
         run_leaves(zero, epoch, number, thread, workspace)
     elif epoch.stage == WEIGHTS:
@@ -151,9 +154,10 @@ def run_task(zero, epoch, number, thread):
     elif epoch.stage == PACK:
         pack_task(zero, epoch, number, workspace)
         block = read_block(epoch, number)
-        if epoch.sparse and block.layer == 0:
-            watch_weights(zero, epoch, block)
+        if epoch.sparse:
             watch_signs(zero, epoch, block)
+        if is_sparse(epoch, block.layer):
+            watch_weights(zero, epoch, block)
     else:
         unpack_task(epoch, number)
 
@@ -172,7 +176,7 @@ def run_leaves(zero, epoch, number, thread, workspace):
             sparse_leaf_forward(zero, epoch, sample, row, rows, thread, workspace)
         forward_backward(zero, epoch, sample, row, rows, thread, workspace)
         if epoch.sparse:
-            watch_gradient(zero, epoch, row, rows)
+            watch_gradients(zero, epoch, row, rows)
         leaf_gradients(zero, epoch, leaf, first, stop, row, thread, target, workspace)
 
 
@@ -244,12 +248,13 @@ def run_samples(data):
     if epoch.leaves_each:
         run_stage(data, LEAVES, 0)
         return
-    if epoch.sparse:
-        run_stage(data, FIND, 0)
-        run_stage(data, SPARSE, 0)
-    elif epoch.by_columns and epoch.order:
-        run_stage(data, GATHER, 0)
-    for layer in range(epoch.sparse, epoch.by_columns):
+    for layer in range(epoch.by_columns):
+        if is_sparse(epoch, layer):
+            run_stage(data, FIND, layer)
+            run_stage(data, SPARSE_FORWARD, layer)
+            continue
+        if layer == 0 and epoch.order:
+            run_stage(data, GATHER, 0)
         run_stage(data, BY_COLUMNS, layer)
     run_stage(data, SAMPLES, 0)
 
@@ -296,19 +301,23 @@ def compiled(dtype):
 @jit
 def run_epoch(
     x, order, labels, layers, parameters, states, optimizer, constants, batch_size, losses, report,
-    code, num_threads, sparse,
+    code, num_threads, skips, skips_x,
 ):  # fmt: skip
-    """Steps of `train`, all that there are or, if `sparse`, up to one that needs the zeros of x."""
+    """Steps of `train`, all that there are or, if products pass over zeros, up to one needing them.
+
+    skips: whether hidden layers may do so; skips_x: whether the first layer shall.
+    """
     itemsize, lanes, count = x.itemsize, lanes_of(x.itemsize), layers.shape[0]
     samples, steps = labels.size, constants.shape[0]
     rows = min(batch_size, LEAVES_PER_THREAD * num_threads * LEAF)
     leaves_each = run_of_leaves(batch_size, num_threads)
     by_columns = 0 if leaves_each else count_by_columns(layers, steps, num_threads, lanes)
-    by_columns = max(by_columns, sparse)
+    by_columns = max(by_columns, int(skips_x))
     arrays = 1 + optimizer  # W, and its states: sgd has none, momentum one, Adam two
     table = np.zeros((count, FIELDS), np.int64)
     table[:, :GIVEN] = layers
-    cut_columns(table, batch_size, by_columns, sparse, num_threads, lanes)
+    set_sparse(table, skips_x, skips and leaves_each == 0, by_columns)
+    cut_weights(table, batch_size, by_columns, num_threads, lanes)
     buffers = lay_out(table, 0, rows, batch_size, by_columns, arrays, itemsize)
     blocks = np.empty((count_blocks(table, num_threads, itemsize), BLOCK_FIELDS), np.int64)
     set_blocks(blocks, table, by_columns, num_threads, itemsize)
@@ -319,18 +328,15 @@ def run_epoch(
     in_order = address(order) if order.size else 0
     panels = panels_bytes(table, lanes)
     part_size = parameters.size
-    if sparse:
+    if skips_x:
         part_size += columns_size(layers[0, INPUTS], layers[0, OUTPUTS], lanes)
-    words_each = count_words(rows)
-    row_words = np.empty(sparse * rows * count_words(x.shape[1]), np.int64)
-    column_words = np.empty(sparse * (x.shape[1] + 1) * words_each, np.int64)
     epoch = Epoch(
         samples, batch_size, steps,
         address(x), x.shape[1], in_order, address(labels),
         address(table), count, address(parameters), address(states), parameters.size,
         optimizer, arrays, address(constants), address(rates),
         address(losses), address(hits), 0, gathered_row,
-        sparse, address(row_words), address(column_words), words_each, address(report),
+        int(table[:, SPARSE].any()), count_words(rows), address(report),
         0, 0, panels, 0, part_size, address(one), 0, code[1], code[2], code[3],
         itemsize, num_threads,
         address(blocks), blocks.shape[0], by_columns, PACK, 0, 0, 0, batch_size, leaves_each,
@@ -352,7 +358,6 @@ def run_epoch(
     run_team(code[0], data, num_threads)
     keep_alive(memory), keep_alive(table), keep_alive(blocks)
     keep_alive(hits), keep_alive(one), keep_alive(rates)
-    keep_alive(row_words), keep_alive(column_words)
 
 
 @kernel(
@@ -374,14 +379,14 @@ def train(
     done: how many samples had their label as first largest logit before their step, and the steps.
     """
     report, first, steps = np.empty(REPORT, np.int64), 0, constants.shape[0]
-    sparse = int(pays_to_skip(x, layers))
+    skips, skips_x = VECTOR_BITS != 0, pays_to_skip(x, layers)
     done[0], done[1] = 0, steps
     while first < steps:
         start = first * batch_size
         run_epoch(
             x if order.size else x[start:], order[start:], labels[start:], layers, parameters,
             states, optimizer, constants[first:], batch_size, losses[start:], report, code,
-            num_threads, sparse,
+            num_threads, skips, skips_x,
         )  # fmt: skip
         done[0] += report[HITS_DONE]
-        first, sparse = first + report[STEPS_DONE], 0
+        first, skips, skips_x = first + report[STEPS_DONE], False, False

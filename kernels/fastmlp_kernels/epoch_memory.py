@@ -14,7 +14,8 @@ from fastmlp_kernels.blocking import (
     split_leaves,
 )
 from fastmlp_kernels.columns import columns_size
-from fastmlp_kernels.forward_backward import (
+from fastmlp_kernels.epoch_table import (
+    COLUMN_WORDS,
     COLUMNS,
     GRAD,
     INPUTS,
@@ -23,10 +24,14 @@ from fastmlp_kernels.forward_backward import (
     PACKED_TRANSPOSE,
     PANELS,
     ROW,
+    ROW_PANELS,
+    ROW_WORDS,
+    SPARSE,
     H,
-    scratch_size,
 )
+from fastmlp_kernels.forward_backward import scratch_size
 from fastmlp_kernels.jit import jit
+from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words
 from fastmlp_kernels.sparse import count_sparse_panels
 from fastmlp_kernels.sparse_layer import sparse_scratch_size
 from fastmlp_kernels.weight_blocks import read_block
@@ -41,15 +46,18 @@ LEAVES_PER_THREAD = 4
 
 
 @jit
-def cut_columns(table, rows, by_columns, sparse, num_threads, lanes):
-    """Set in how many panels of columns each layer is updated."""
+def cut_weights(table, rows, by_columns, num_threads, lanes):
+    """Set in how many panels of columns each layer is updated, and in how many panels W^T lies."""
     for layer in range(table.shape[0]):
-        outputs, panels = table[layer, OUTPUTS], 1
-        if layer < sparse:
+        inputs, outputs, panels = table[layer, INPUTS], table[layer, OUTPUTS], 1
+        if table[layer, SPARSE]:
             panels = count_sparse_panels(outputs, rows, num_threads, lanes)
         elif layer < by_columns:
             panels = count_panels(LEAF, outputs, lanes)
         table[layer, PANELS] = panels
+        table[layer, ROW_PANELS] = count_panels(LEAF, inputs, lanes)
+        if layer > 0 and table[layer, SPARSE]:  # of samples, a thread multiplies those it has
+            table[layer, ROW_PANELS] = count_sparse_panels(inputs, WORD, 1, lanes)
 
 
 @jit
@@ -73,6 +81,11 @@ def lay_out(table, place, rows, batch_size, by_columns, arrays, itemsize):
         if layer > 0:
             table[layer, PACKED_TRANSPOSE] = place
             place += count_leaves(outputs, 0) * LEAF * panel_width(inputs, lanes) * itemsize
+        if table[layer, SPARSE]:
+            table[layer, ROW_WORDS] = place
+            place += whole_lines(rows * count_words(inputs) * WORD_BYTES)
+            table[layer, COLUMN_WORDS] = place
+            place += whole_lines((inputs + 1) * count_words(rows) * WORD_BYTES)
     return place
 
 

@@ -7,7 +7,7 @@ vectors.
 
 import numpy as np
 
-from fastmlp_kernels.blocking import LEAF, count_panels, set_panels
+from fastmlp_kernels.blocking import count_panels, set_panels
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import array_at, load, store, transpose_block
 
@@ -35,15 +35,18 @@ def some_panels_at(place, count, columns, lanes):
 
 
 @jit
-def pack_rows(zero, source, b_row, b_column, first_k, steps, panels, lanes, itemsize, target):
+def pack_rows(
+    zero, source, b_row, b_column, first_k, steps, depth, panels, lanes, itemsize, target
+):
     """Copy `steps` rows of B, from row first_k of a leaf on, to the packed leaf at `target`.
 
-    source: the address of B's row first_k; strides in elements.
+    source: the address of B's row first_k; strides in elements. depth: the rows that a panel has
+    room for, LEAF where B is packed by leaves.
     """
     for p in range(panels.shape[0]):
         first, columns, width = panels[p, 0], panels[p, 1], panels[p, 4]
         read = source + first * b_column * itemsize
-        place = target + (first * LEAF + first_k * width) * itemsize
+        place = target + (first * depth + first_k * width) * itemsize
         squares = 0
         if b_row == 1 and lanes > 1:
             squares = transpose_squares(

@@ -85,7 +85,7 @@ def pack_leaf(zero, it, panels, leaf, target):
     start = leaf * LEAF
     pack_rows(
         zero, it.unpacked + start * it.b_row * it.itemsize, it.b_row, it.b_column, 0,
-        min(LEAF, it.inner - start), panels, it.lanes, it.itemsize, target,
+        min(LEAF, it.inner - start), LEAF, panels, it.lanes, it.itemsize, target,
     )  # fmt: skip
 
 

@@ -1,36 +1,52 @@
-"""The first layer in training, where half of the inputs or more are zero: images, one-hot features.
+"""Layers in training that pass over the zeros of their inputs.
 
-Its two products, h = x @ W + b and grad_W = x^T @ grad, pass over the zeros of x (sparse.py). That
-leaves their bits as they are, or changes the sign of a zero, and no bit behind it, as long as
+The first layer does where half of the inputs or more are zero: images, one-hot features. Hidden
+layers do, as relu makes zeros: of 784-512-256-10 on MNIST half of all h at first, then 0.8 and more
+of them. That took ??? of an epoch's time. The products, x being the layer's input:
+
+    h = x @ W + b, grad_W = x^T @ grad    over the x != 0
+    grad_x = grad @ W^T                   over the grad != 0, which relu has gated, too
+
+That leaves their bits as they are, or changes the sign of a zero (sparse.py), and no weight's bit
+behind it, as long as
 
 - W and grad are finite;
 - the layer ends in a relu, which makes +0 of both zeros;
-- no element of W is -0, the only one for which W - (+0) isn't W - (-0). An update makes none.
+- no weight of the network is -0, the only one for which W - (+0) isn't W - (-0). An update makes
+  none.
 
-Where a task finds that one of these fails, the epoch ends before the step that it would matter for,
-and `train` in epoch.py multiplies the rest of it whole.
+Where a task finds that one of these fails (watch.py), the epoch ends before the step that it would
+matter for, and `train` in epoch.py multiplies the rest of it whole.
 """
 
 import numpy as np
 
 from fastmlp_kernels.blocking import LEAF, VECTOR_BITS, count_leaves, lanes_of
 from fastmlp_kernels.columns import SMALLEST_WEIGHTS, column_panels, columns_place, columns_size
-from fastmlp_kernels.forward_backward import (
+from fastmlp_kernels.epoch_table import (
     BIAS,
+    COLUMN_WORDS,
     GRAD,
     INPUTS,
     OUTPUTS,
+    PACKED_TRANSPOSE,
     PANELS,
     ROW,
+    ROW_PANELS,
+    ROW_WORDS,
+    SPARSE,
     H,
     buffer_row,
+    gather,
+    is_sparse,
     layer_field,
     layer_input,
     scratch_of,
 )
 from fastmlp_kernels.jit import jit, share
-from fastmlp_kernels.memory import array_at, copy, load, store
+from fastmlp_kernels.memory import array_at
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words, find_columns, find_rows
+from fastmlp_kernels.packing import some_panels_at
 from fastmlp_kernels.sparse import ROWS_EACH, Sparse, add_leaf, count_slots, multiply
 from fastmlp_kernels.weight_blocks import block_places, count_rows, has_bias
 
@@ -59,9 +75,17 @@ def pays_to_skip(x, layers):
 
 
 @jit
+def set_sparse(table, in_x, in_h, by_columns):
+    """Set which layers pass over zeros: the first if `in_x`, if `in_h` those that go by columns."""
+    for layer in range(table.shape[0]):
+        is_hidden = layer > 0 and layer < min(by_columns, table.shape[0] - 1)
+        table[layer, SPARSE] = int(in_x if layer == 0 else in_h and is_hidden)
+
+
+@jit
 def parts_of_words(epoch):
     """How many tasks share the words of 64 samples."""
-    blocks, words = count_words(epoch.rows), count_words(layer_field(epoch, 0, INPUTS))
+    blocks, words = count_words(epoch.rows), count_words(layer_field(epoch, epoch.layer, INPUTS))
     return min(words, (TASKS_TO_FIND * epoch.num_threads + blocks - 1) // blocks)
 
 
@@ -72,88 +96,148 @@ def count_find_tasks(epoch):
 
 @jit
 def find_task(zero, epoch, number, workspace):
-    """Find what is not zero in some columns of 64 samples of the batch."""
-    parts, block = parts_of_words(epoch), number // parts_of_words(epoch)
-    words = share(count_words(layer_field(epoch, 0, INPUTS)), number % parts, parts)
+    """Find what is not zero in some columns of the present layer's x, 64 samples of the batch."""
+    layer, parts, block = epoch.layer, parts_of_words(epoch), number // parts_of_words(epoch)
+    words = share(count_words(layer_field(epoch, layer, INPUTS)), number % parts, parts)
     row = block * WORD
-    place, stride = epoch.column_words + block * WORD_BYTES, epoch.words_each
+    place = layer_field(epoch, layer, COLUMN_WORDS) + block * WORD_BYTES
     rows = min(WORD, epoch.rows - row)
-    find(zero, epoch, epoch.first + row, row, rows, words, place, stride, workspace)
+    find(
+        zero, epoch, layer, epoch.first + row, row, rows, words, place, epoch.words_each, workspace
+    )  # fmt: skip
 
 
 @jit
-def find(zero, epoch, sample, row, rows, words, column_words, stride, workspace):
+def find(zero, epoch, layer, sample, row, rows, words, column_words, stride, workspace):
     """Set words of up to 64 samples, which have the rows from `row` on in the buffers.
 
     Shuffled samples are gathered first, as far as these words go.
     """
-    inputs = layer_field(epoch, 0, INPUTS)
-    if epoch.order:
-        gather_columns(epoch, sample, row, rows, words.start * WORD, min(inputs, words.stop * WORD))
-    x, x_row = layer_input(epoch, 0, sample, row)
-    row_words = epoch.row_words + row * count_words(inputs) * WORD_BYTES
+    inputs = layer_field(epoch, layer, INPUTS)
+    if epoch.order and layer == 0:
+        gather(epoch, sample, row, rows, words.start * WORD, min(inputs, words.stop * WORD))
+    x, x_row = layer_input(epoch, layer, sample, row)
+    row_words = row_words_at(epoch, layer, row)
     find_rows(zero, x, x_row, epoch.itemsize, rows, inputs, words, row_words)
     square = array_at(np.uint64(0), scratch_of(epoch, workspace), WORD)
     find_columns(rows, inputs, words, row_words, column_words, stride, square)
 
 
 @jit
-def gather_columns(epoch, sample, row, rows, first, stop):
-    """Copy columns first .. stop of x for the samples from number `sample` of the order on."""
-    size, start = (stop - first) * epoch.itemsize, first * epoch.itemsize
-    for i in range(rows):
-        source = load(np.int64(0), epoch.order, sample + i) * epoch.x_row * epoch.itemsize
-        target = (row + i) * epoch.gathered_row * epoch.itemsize
-        copy(epoch.gathered + target + start, epoch.x + source + start, size)
+def row_words_at(epoch, layer, row):
+    """The address of the words of a row of the layer's x."""
+    words = row * count_words(layer_field(epoch, layer, INPUTS))
+    return layer_field(epoch, layer, ROW_WORDS) + words * WORD_BYTES
 
 
 @jit
 def count_sparse_tasks(epoch):
-    """How many tasks the forward pass of the layer is."""
-    return layer_field(epoch, 0, PANELS) * count_words(epoch.rows)
+    """How many tasks the forward pass of the present layer is."""
+    return layer_field(epoch, epoch.layer, PANELS) * count_words(epoch.rows)
 
 
 @jit
 def sparse_forward_task(zero, epoch, number, workspace):
-    """relu(x @ W + b) for a panel of columns and a chunk of up to 64 samples of the batch."""
-    chunks = count_words(epoch.rows)
-    panel = column_panels(epoch, 0, workspace)[number // chunks]
+    """relu(x @ W + b) of the present layer, for a panel of columns and up to 64 samples."""
+    layer, chunks = epoch.layer, count_words(epoch.rows)
+    panel = column_panels(epoch, layer, workspace)[number // chunks]
     mine = share(epoch.rows, number % chunks, chunks)
     sample, rows = epoch.first + mine.start, mine.stop - mine.start
-    sparse_forward(zero, epoch, panel, sample, mine.start, rows, workspace)
+    sparse_forward(zero, epoch, layer, panel, sample, mine.start, rows, workspace)
 
 
 @jit
-def sparse_forward(zero, epoch, panel, sample, row, rows, workspace):
+def sparse_forward(zero, epoch, layer, panel, sample, row, rows, workspace):
     """relu(x @ W + b) for a panel and up to 64 samples, with the rows from `row` on."""
-    inputs, itemsize = layer_field(epoch, 0, INPUTS), epoch.itemsize
+    inputs, itemsize = layer_field(epoch, layer, INPUTS), epoch.itemsize
     first, columns, width = panel[0], panel[1], panel[4]
-    x, x_row = layer_input(epoch, 0, sample, row)
-    W = columns_place(epoch, 0, first, 0, width)
-    bias = W + inputs * width * itemsize if layer_field(epoch, 0, BIAS) else 0
-    words, size, total = count_words(inputs), rows * width, scratch_of(epoch, workspace)
-    it = Sparse(
-        rows, 0, words, x_row, 1, width, bias, width, lanes_of(itemsize), itemsize,
-        total, total + size * itemsize, size, 0, 0, epoch.fails, epoch.sparse_kernel,
+    x, x_row = layer_input(epoch, layer, sample, row)
+    W = columns_place(epoch, layer, first, 0, width)
+    bias = W + inputs * width * itemsize if layer_field(epoch, layer, BIAS) else 0
+    it = sparse_rows(
+        epoch, rows, count_words(inputs), x_row, bias, width, scratch_of(epoch, workspace)
     )  # fmt: skip
-    multiply(zero, it, inputs, epoch.row_words + row * words * WORD_BYTES, x, W)
+    multiply(zero, it, inputs, row_words_at(epoch, layer, row), x, W)
+    values = array_at(zero, it.total, rows * width)
     for i in range(rows):
-        place = buffer_row(epoch, 0, H, row + i) + first * itemsize
-        h, values = array_at(zero, place, columns), array_at(zero, total, size)
+        h = array_at(zero, buffer_row(epoch, layer, H, row + i) + first * itemsize, columns)
         for j in range(columns):
             value = values[i * width + j]
             h[j] = value if value > zero else zero
 
 
 @jit
+def sparse_rows(epoch, rows, words, a_row, bias, width, total):
+    """The product of `rows` samples, of so many words, with a panel; C and its slots at `total`."""
+    size = rows * width
+    return Sparse(
+        rows, 0, words, a_row, 1, width, bias, width, lanes_of(epoch.itemsize), epoch.itemsize,
+        total, total + size * epoch.itemsize, size, 0, 0, epoch.fails, epoch.sparse_kernel,
+    )  # fmt: skip
+
+
+@jit
+def sparse_backward(zero, epoch, layer, row, rows, workspace):
+    """(grad @ W^T) * (x > 0 ? 1 : 0) of a hidden layer, for samples with the rows from `row` on."""
+    outputs, words = layer_field(epoch, layer, OUTPUTS), scratch_of(epoch, workspace)
+    count = count_words(outputs)
+    total = words + WORD * count * WORD_BYTES
+    grad_row = layer_field(epoch, layer, ROW)
+    for first in range(row, row + rows, WORD):
+        chunk = min(WORD, row + rows - first)
+        grad = buffer_row(epoch, layer, GRAD, first)
+        find_rows(zero, grad, grad_row, epoch.itemsize, chunk, outputs, slice(0, count), words)
+        for panel in row_panels(epoch, layer, workspace):
+            W = layer_field(epoch, layer, PACKED_TRANSPOSE) + panel[0] * outputs * epoch.itemsize
+            it = sparse_rows(epoch, chunk, count, grad_row, 0, panel[4], total)
+            multiply(zero, it, outputs, words, grad, W)
+            gate_rows(zero, epoch, layer - 1, panel, first, it)
+
+
+@jit
+def gate_rows(zero, epoch, layer, panel, row, it):
+    """The gradient of a layer's outputs, for a panel of them: C, times 1 where they are above 0."""
+    first, columns, width = panel[0] * epoch.itemsize, panel[1], panel[4]
+    values = array_at(zero, it.total, it.rows * width)
+    one = values.dtype.type(1)
+    for i in range(it.rows):
+        h = array_at(zero, buffer_row(epoch, layer, H, row + i) + first, columns)
+        grad = array_at(zero, buffer_row(epoch, layer, GRAD, row + i) + first, columns)
+        for j in range(columns):
+            grad[j] = values[i * width + j] * (one if h[j] > zero else zero)
+
+
+@jit
+def row_panels(epoch, layer, place):
+    """The panels of a layer's rows, which W^T is packed in: `place`, 40 bytes each."""
+    count, inputs = layer_field(epoch, layer, ROW_PANELS), layer_field(epoch, layer, INPUTS)
+    return some_panels_at(place, count, inputs, lanes_of(epoch.itemsize))
+
+
+@jit
 def sparse_scratch_size(epoch):
-    """The elements of scratch that `find` and sparse_forward need."""
-    inputs, outputs = layer_field(epoch, 0, INPUTS), layer_field(epoch, 0, OUTPUTS)
-    slots = 1 + count_slots(count_leaves(inputs, layer_field(epoch, 0, BIAS)))
-    # A panel is as wide as the others, or one vector wider.
-    lanes, panels = lanes_of(epoch.itemsize), layer_field(epoch, 0, PANELS)
-    width = (outputs + panels - 1) // panels + 2 * lanes
-    return max(WORD * WORD_BYTES, slots * ROWS_EACH * width)
+    """The elements of scratch that finding, the forward pass and the backward pass need."""
+    size, itemsize = WORD * WORD_BYTES, epoch.itemsize
+    for layer in range(epoch.by_columns):
+        if not is_sparse(epoch, layer):
+            continue
+        inputs, outputs = layer_field(epoch, layer, INPUTS), layer_field(epoch, layer, OUTPUTS)
+        leaves = count_leaves(inputs, layer_field(epoch, layer, BIAS))
+        size = max(size, chunk_size(leaves, outputs, layer_field(epoch, layer, PANELS), itemsize))
+        words = WORD * count_words(outputs) * WORD_BYTES // itemsize
+        leaves, panels = count_leaves(outputs, 0), layer_field(epoch, layer, ROW_PANELS)
+        size = max(size, words + chunk_size(leaves, inputs, panels, itemsize))
+    return size
+
+
+@jit
+def chunk_size(leaves, columns, panels, itemsize):
+    """The elements of C for up to 64 samples and one of `panels`, with the slots of so many leaves.
+
+    A panel is as wide as the others, or one vector wider.
+    """
+    width = (columns + panels - 1) // panels + 2 * lanes_of(itemsize)
+    return (1 + count_slots(leaves)) * ROWS_EACH * width
 
 
 @jit
@@ -162,24 +246,28 @@ def sparse_gradient(zero, epoch, block, total, slots, rate):
 
     With the address of a rate, for a batch of one leaf, W falls by rate * gradient instead.
     """
-    x, x_row = layer_input(epoch, 0, epoch.first, 0)
-    grad = buffer_row(epoch, 0, GRAD, 0) + block.column * epoch.itemsize
+    layer = block.layer
+    x, x_row = layer_input(epoch, layer, epoch.first, 0)
+    grad = buffer_row(epoch, layer, GRAD, 0) + block.column * epoch.itemsize
     it = Sparse(
         block.stop - block.first, epoch.one if has_bias(epoch, block) else 0,
-        epoch.words_each, 1, x_row, layer_field(epoch, 0, ROW), 0,
+        epoch.words_each, 1, x_row, layer_field(epoch, layer, ROW), 0,
         block.stride, lanes_of(epoch.itemsize), epoch.itemsize,
         total, slots, count_rows(epoch, block) * block.stride,
         block_places(epoch, block)[0], rate, epoch.fails, epoch.sparse_kernel,
     )  # fmt: skip
-    words = epoch.column_words + block.first * epoch.words_each * WORD_BYTES
+    words = layer_field(epoch, layer, COLUMN_WORDS) + block.first * epoch.words_each * WORD_BYTES
     multiply(zero, it, epoch.rows, words, x + block.first * epoch.itemsize, grad)
+
+
+# Batches of many leaves, in which only the first layer passes over zeros.
 
 
 @jit
 def leaf_columns(epoch, thread):
     """The address of the column words of one thread's leaf."""
     each = (layer_field(epoch, 0, INPUTS) + 1) * LEAF_WORDS
-    return epoch.column_words + thread * each * WORD_BYTES
+    return layer_field(epoch, 0, COLUMN_WORDS) + thread * each * WORD_BYTES
 
 
 @jit
@@ -190,10 +278,10 @@ def sparse_leaf_forward(zero, epoch, sample, row, rows, thread, workspace):
         count = min(WORD, rows - first)
         place = leaf_columns(epoch, thread) + first // WORD * WORD_BYTES
         find(
-            zero, epoch, sample + first, row + first, count, words, place, LEAF_WORDS, workspace
+            zero, epoch, 0, sample + first, row + first, count, words, place, LEAF_WORDS, workspace
         )  # fmt: skip
         for panel in column_panels(epoch, 0, workspace):
-            sparse_forward(zero, epoch, panel, sample + first, row + first, count, workspace)
+            sparse_forward(zero, epoch, 0, panel, sample + first, row + first, count, workspace)
 
 
 @jit
@@ -215,48 +303,3 @@ def sparse_leaf_gradient(zero, epoch, leaf, first, stop, row, thread, target, sl
         grad = buffer_row(epoch, 0, GRAD, row) + panel[0] * itemsize
         words = leaf_columns(epoch, thread)
         add_leaf(zero, it, leaf - first, leaf == stop - 1, count, words, x, grad)
-
-
-@jit
-def watch_gradient(zero, epoch, row, rows):
-    """Say so where a row of the layer's gradient is not finite."""
-    stride = layer_field(epoch, 0, ROW)
-    watch(epoch, array_at(zero, buffer_row(epoch, 0, GRAD, row), rows * stride))
-
-
-@jit
-def watch_weights(zero, epoch, block):
-    """Say so where a block of W is not finite."""
-    place = block_places(epoch, block)[0]
-    watch(epoch, array_at(zero, place, count_rows(epoch, block) * block.stride))
-
-
-@jit
-def is_finite(value):
-    """Whether it is; loading what Numba has for that, np.isfinite or np.finfo, takes 0.2 s."""
-    return value - value == 0
-
-
-@jit
-def watch(epoch, values):
-    others = False
-    for i in range(values.size):
-        others |= not is_finite(values[i])
-    if others:
-        store(np.int64(1), epoch.fails, 0)
-
-
-@jit
-def watch_signs(zero, epoch, block):
-    """Say so where a block of W has a -0."""
-    place = block_places(epoch, block)[0]
-    W, negative = array_at(zero, place, count_rows(epoch, block) * block.stride), False
-    for i in range(W.size):
-        negative |= W[i] == 0 and 1 / W[i] < 0
-    if negative:
-        store(np.int64(1), epoch.fails, 0)
-
-
-@jit
-def has_failed(epoch):
-    return load(np.int64(0), epoch.fails, 0) != 0

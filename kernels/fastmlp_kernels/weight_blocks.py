@@ -9,19 +9,19 @@ from collections import namedtuple
 
 import numpy as np
 
-from fastmlp_kernels.blocking import (
-    LEAF,
-    MAX_VECTORS,
-    TASKS_PER_THREAD,
-    count_panels,
-    lanes_of,
-    set_panels,
-)
+from fastmlp_kernels.blocking import TASKS_PER_THREAD, lanes_of, set_panels
 from fastmlp_kernels.columns import columns_place, columns_size
-from fastmlp_kernels.forward_backward import BIAS, INPUTS, OUTPUTS, PANELS, START, layer_field
+from fastmlp_kernels.epoch_table import (
+    BIAS,
+    INPUTS,
+    OUTPUTS,
+    PANELS,
+    ROW_PANELS,
+    START,
+    layer_field,
+)
 from fastmlp_kernels.jit import jit, share
 from fastmlp_kernels.memory import fields_at
-from fastmlp_kernels.packing import make_panels
 
 # Rows first .. stop, which are the panels first_panel .. stop_panel of W^T; columns from `column`
 # on, which lie in memory `stride` elements from row to row.
@@ -29,17 +29,16 @@ Block = namedtuple("Block", "layer first_panel stop_panel first stop column colu
 BLOCK_FIELDS = len(Block._fields)
 
 # The bytes of the largest gradient of a block, which shall stay in the level-2 cache: 256 rows of a
-# panel. Half of that took 5% longer for 784-512-256-10 with 32 samples.
+# dense panel. Half of that took 5% longer for 784-512-256-10 with 32 samples.
 MOST_BYTES = 65536
 
 
 @jit
 def count_runs_of_rows(table, layer, num_threads, itemsize):
     """In how many runs the rows of a layer are cut: each thread shall have a few blocks."""
-    lanes = lanes_of(itemsize)
-    inner = count_panels(LEAF, table[layer, INPUTS], lanes)
-    outer = table[layer, PANELS]
-    panel_bytes = MAX_VECTORS * lanes * table[layer, OUTPUTS] // outer * itemsize
+    inner, outer = table[layer, ROW_PANELS], table[layer, PANELS]
+    rows = (table[layer, INPUTS] + inner - 1) // inner
+    panel_bytes = rows * ((table[layer, OUTPUTS] + outer - 1) // outer) * itemsize
     most = min(MOST_BYTES // panel_bytes, inner * outer // (TASKS_PER_THREAD * num_threads))
     each = max(1, most)
     return (inner + each - 1) // each
@@ -62,7 +61,8 @@ def set_blocks(blocks, table, by_columns, num_threads, itemsize):
     for thread in range(num_threads):
         for layer in range(table.shape[0]):
             outputs = table[layer, OUTPUTS]
-            inner = make_panels(LEAF, table[layer, INPUTS], lanes)
+            inner = np.empty((table[layer, ROW_PANELS], 5), np.int64)
+            set_panels(table[layer, INPUTS], lanes, inner)
             outer = np.empty((table[layer, PANELS], 5), np.int64)
             set_panels(outputs, lanes, outer)
             runs = count_runs_of_rows(table, layer, num_threads, itemsize)

@@ -5,16 +5,18 @@ the last step, what lies in panels goes back to the parameters.
 """
 
 from fastmlp_kernels.blocking import LEAF, lanes_of, panel_width
-from fastmlp_kernels.forward_backward import (
+from fastmlp_kernels.epoch_table import (
     INPUTS,
     OUTPUTS,
     PACKED,
     PACKED_TRANSPOSE,
+    is_sparse,
     layer_field,
 )
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import copy
 from fastmlp_kernels.packing import pack_rows, panels_at
+from fastmlp_kernels.sparse_layer import row_panels
 from fastmlp_kernels.weight_blocks import block_places, count_rows, given_places, read_block
 
 
@@ -71,27 +73,30 @@ def pack_block(zero, epoch, block, W, workspace):
         steps = min(block.stop, (row // LEAF + 1) * LEAF) - row
         pack_rows(
             zero, W + (row - block.first) * block.stride * itemsize, block.stride, 1,
-            row % LEAF, steps, panels, lanes, itemsize, place + row // LEAF * leaf_size,
+            row % LEAF, steps, LEAF, panels, lanes, itemsize, place + row // LEAF * leaf_size,
         )  # fmt: skip
         row += steps
 
 
 @jit
 def pack_transpose(zero, epoch, block, W, workspace):
-    """Pack the block of W^T, whose index k counts the columns of W, leaf by leaf."""
-    lanes, itemsize = lanes_of(epoch.itemsize), epoch.itemsize
-    inputs, place = (
-        layer_field(epoch, block.layer, INPUTS),
-        layer_field(epoch, block.layer, PACKED_TRANSPOSE),
-    )
-    panels = panels_at(workspace, LEAF, inputs, lanes)[block.first_panel : block.stop_panel]
-    leaf_size = LEAF * panel_width(inputs, lanes) * itemsize
+    """Pack the block of W^T, whose index k counts the columns of W.
+
+    Leaf by leaf, but for a product that passes over zeros each panel whole.
+    """
+    layer, lanes, itemsize = block.layer, lanes_of(epoch.itemsize), epoch.itemsize
+    inputs, depth = layer_field(epoch, layer, INPUTS), LEAF
+    if is_sparse(epoch, layer):
+        depth = layer_field(epoch, layer, OUTPUTS)
+    place = layer_field(epoch, layer, PACKED_TRANSPOSE)
+    panels = row_panels(epoch, layer, workspace)[block.first_panel : block.stop_panel]
+    leaf_size = depth * panel_width(inputs, lanes) * itemsize
     W -= block.first * block.stride * itemsize  # the panels count from the first row on
     k, stop = block.column, block.column + block.columns
     while k < stop:
-        steps = min(stop, (k // LEAF + 1) * LEAF) - k
+        steps = min(stop, (k // depth + 1) * depth) - k
         pack_rows(
             zero, W + (k - block.column) * itemsize, 1, block.stride,
-            k % LEAF, steps, panels, lanes, itemsize, place + k // LEAF * leaf_size,
+            k % depth, steps, depth, panels, lanes, itemsize, place + k // depth * leaf_size,
         )  # fmt: skip
         k += steps

@@ -12,7 +12,7 @@ next step reads.
 import numpy as np
 
 from fastmlp_kernels.blocking import LEAF, count_leaves, end_of_run, lanes_of, panel_width
-from fastmlp_kernels.forward_backward import (
+from fastmlp_kernels.epoch_table import (
     BIAS,
     GRAD,
     INPUTS,
@@ -20,25 +20,25 @@ from fastmlp_kernels.forward_backward import (
     ROW,
     START,
     buffer_row,
+    is_sparse,
     layer_field,
     layer_input,
     run_product,
     scratch_of,
-    scratch_size,
 )
+from fastmlp_kernels.forward_backward import scratch_size
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import array_at
 from fastmlp_kernels.packing import panels_at
 from fastmlp_kernels.product import partials_size, run_leaf, serial_product
 from fastmlp_kernels.sparse import count_slots
 from fastmlp_kernels.sparse_layer import (
-    is_finite,
     sparse_gradient,
     sparse_leaf_gradient,
     sparse_scratch_size,
-    watch_weights,
 )
 from fastmlp_kernels.update import adam_array, momentum_array, sgd_array
+from fastmlp_kernels.watch import is_finite, watch_weights
 from fastmlp_kernels.weight_blocks import (
     block_places,
     count_rows,
@@ -112,13 +112,8 @@ def update_scratch_size(epoch, block):
 
 
 @jit
-def is_sparse(epoch, layer):
-    return epoch.sparse != 0 and layer == 0
-
-
-@jit
 def rides_sparse(epoch):
-    """Whether the sparse layer's update is its gradient's end: for sgd, and a batch of one leaf."""
+    """Whether a sparse layer's update is its gradient's end: for sgd, and a batch of one leaf."""
     return epoch.rates != 0 and epoch.rows <= LEAF
 
 
@@ -165,13 +160,14 @@ def leaf_gradients(zero, epoch, leaf, first, stop, row, thread, target, workspac
     """
     scratch = scratch_of(epoch, workspace) + leaf_scratch_size(epoch) * epoch.itemsize
     back = leaf * LEAF * epoch.itemsize  # the product counts the samples from the batch's first on
-    if epoch.sparse:
+    first_layer = int(is_sparse(epoch, 0))
+    if first_layer:
         panels = target + epoch.size * epoch.itemsize
         sparse_leaf_gradient(
             zero, epoch, leaf, first, stop, row, thread, panels, scratch, workspace
         )  # fmt: skip
         scratch += leaf_partials_size(epoch, 0) * epoch.itemsize
-    for layer in range(epoch.sparse, epoch.count):
+    for layer in range(first_layer, epoch.count):
         inputs = layer_field(epoch, layer, INPUTS)
         x, x_row = layer_input(epoch, layer, epoch.first + leaf * LEAF, row)
         grad, stride = buffer_row(epoch, layer, GRAD, row), layer_field(epoch, layer, ROW)
