@@ -1,8 +1,8 @@
-"""The first layer in training passes over the zeros of x: the bits of the reference's steps."""
+"""Layers in training pass over the zeros of their inputs: the bits of the reference's steps."""
 
 import numpy as np
 import pytest
-from fastmlp_kernels import nonzeros, sparse_layer
+from fastmlp_kernels import blocking, columns, nonzeros, sparse_layer
 from fastmlp_kernels.cpu import vector_bits
 from fastmlp_kernels.memory import address
 from fastmlp_kernels.weight_update import OPTIMIZERS
@@ -35,13 +35,16 @@ def fitted(module, x, labels, sizes, bias, change, how):
         return model, model.fit(x, labels, rng=4, **how)
 
 
-def fit_both(x, labels, sizes=SIZES, bias=True, change=None, **how):
-    """Fit a model with 1, 2 and 3 threads, and its reference, which is returned; compare them."""
+def fit_both(x, labels, sizes=SIZES, bias=True, change=None, passes=True, **how):
+    """Fit a model with 1, 2 and 3 threads, and its reference, which is returned; compare them.
+
+    passes: whether the first layer shall pass over zeros.
+    """
     expected, history = fitted(reference, x, labels, sizes, bias, change, how)
     for num_threads in (1, 2, 3):
         with with_threads(num_threads):
             model, own = fitted(fastmlp, x, labels, sizes, bias, change, how)
-        assert passes_over(model, x) == (vector_bits() > 0)
+        assert passes_over(model, x) == (passes and vector_bits() > 0)
         assert_same_bits(model.flat_parameters, expected.flat_parameters)
         assert_same_bits(np.array(own.loss), np.array(history.loss))
         assert own.accuracy == history.accuracy
@@ -167,6 +170,95 @@ def test_sums_that_underflow(dtype):
         model.W1 *= dtype(0.01)
 
     fit_both(x, labels, change=change, epochs=2, batch_size=40, optimizer="sgd", learning_rate=1)
+
+
+# Hidden layers, where all large ones do.
+
+HIDDEN = [130, 128, 130, 4]  # the first two layers go by columns, the second passes over zeros
+BATCH, STEPS = 20, 9
+
+
+def fit_hidden(dtype, share=0.9, change=None, **how):
+    x, labels = data(BATCH * STEPS, dtype, HIDDEN, share)
+    lanes = blocking.lanes_of(x.itemsize)
+    layers = fastmlp.MLP(HIDDEN, dtype=dtype)._layers
+    assert columns.count_by_columns(layers, STEPS, 2, lanes) == 2
+    how = {"epochs": 1, "batch_size": BATCH, "optimizer": "sgd", "learning_rate": 0.01} | how
+    return fit_both(x, labels, HIDDEN, change=change, passes=share < 0.5, **how)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hidden_layers(dtype, optimizer, weight_decay, share):
+    fit_hidden(dtype, share, optimizer=optimizer, weight_decay=weight_decay, epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "samples"),
+    [
+        ([70, 300, 280, 90, 3], 70, 600),  # more leaves of inputs than one, and of outputs
+        ([300, 256, 257, 3], 300, 2500),  # two leaves of samples
+        ([300, 130, 130, 3], 1, 10),
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hidden_sizes(dtype, bias, sizes, batch_size, samples):
+    x, labels = data(samples, dtype, sizes, share=0.9)
+    how = {"epochs": 1, "batch_size": batch_size, "learning_rate": 0.01}
+    fit_both(x, labels, sizes, bias, passes=False, **how)
+
+
+def kill_unit(model):
+    """Make the first hidden layer's unit 3 zero for every sample."""
+    model.W1[:, 3] = 0
+    model.W1[-1, 3] = -1
+
+
+@pytest.mark.parametrize("layer", ["W1", "W2", "W3"])
+@pytest.mark.parametrize("value", [-0.0, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hidden_weights_that_zeros_matter_for(dtype, value, layer):
+    def change(model):
+        kill_unit(model)
+        # W2: makes NaN of 0 * inf, and the relu 0 of it. W3: gradients that are not finite.
+        getattr(model, layer)[3] = value
+
+    expected = fit_hidden(dtype, change=change)
+    if layer == "W3" and not np.isfinite(value):
+        assert np.isnan(expected.W2[3]).any()  # 0 * NaN
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_hidden_weight_of_minus_zero(dtype):
+    # As test_a_weight_of_minus_zero, with a hidden unit that is 0 or subnormal.
+    def change(model):
+        model.W1[:, 3] = 0
+        model.W1[:5, 3] = np.finfo(dtype).smallest_subnormal
+        model.W2[3] = -0.0
+
+    expected = fit_hidden(dtype, change=change)
+    assert np.signbit(expected.W2[3][expected.W2[3] == 0]).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_first_weight_of_minus_zero(dtype):
+    # The gradient of the first layer's outputs has zeros of either sign, and so has that of W1.
+    def change(model):
+        model.W1[...] = np.where(model.W1 > 0.02, model.W1, dtype(-0.0))
+        model.W2 *= dtype(np.finfo(dtype).smallest_subnormal)
+
+    fit_hidden(dtype, change=change)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hidden_weights_that_overflow_on_the_way(dtype, optimizer):
+    rates = np.full(STEPS, 0.01)
+    rates[4] = np.finfo(dtype).max
+    fit_hidden(dtype, optimizer=optimizer, learning_rate=rates, shuffle=False)
 
 
 def test_which_data_pays():
