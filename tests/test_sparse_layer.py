@@ -176,10 +176,13 @@ def test_sums_that_underflow(dtype):
 
 HIDDEN = [130, 128, 130, 4]  # the first two layers go by columns, the second passes over zeros
 BATCH, STEPS = 20, 9
+LAST_RATE = np.array([0.0] * (STEPS - 1) + [0.01])  # the last step alone changes weights
 
 
-def fit_hidden(dtype, share=0.9, change=None, **how):
+def fit_hidden(dtype, share=0.9, change=None, change_x=None, **how):
     x, labels = data(BATCH * STEPS, dtype, HIDDEN, share)
+    if change_x is not None:
+        change_x(x)
     lanes = blocking.lanes_of(x.itemsize)
     layers = fastmlp.MLP(HIDDEN, dtype=dtype)._layers
     assert columns.count_by_columns(layers, STEPS, 2, lanes) == 2
@@ -245,12 +248,50 @@ def test_a_hidden_weight_of_minus_zero(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_first_weight_of_minus_zero(dtype):
-    # The gradient of the first layer's outputs has zeros of either sign, and so has that of W1.
-    def change(model):
-        model.W1[...] = np.where(model.W1 > 0.02, model.W1, dtype(-0.0))
-        model.W2 *= dtype(np.finfo(dtype).smallest_subnormal)
+    # Of most samples the first layer's gradient is a sum of products that underflow, whose zero has
+    # a sign that depends on the zeros between them; so has the zero to which x makes the gradient
+    # of W1 underflow then.
+    least = np.finfo(dtype).smallest_subnormal
 
-    fit_hidden(dtype, change=change)
+    def change(model):
+        model.W1[3] = -0.0
+        number = np.arange(model.W2.size).reshape(model.W2.shape)
+        keep = number * 11 % 53 == 0
+        keep[:, -1] = True
+        signs = np.where(number * 7 % 13 > 6, least, -least)
+        model.W2[...] = np.where(keep, model.W2, signs)
+
+    def tiny(x):
+        x[:, 3] = 0
+        x[-BATCH:, 3] = least
+
+    expected = fit_hidden(
+        dtype, change=change, change_x=tiny, learning_rate=LAST_RATE, shuffle=False
+    )
+    assert np.signbit(expected.W1[3]).any()
+    assert not np.signbit(expected.W1[3]).all()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_last_gradient_that_is_not_finite(dtype, optimizer):
+    # No later step would make the NaN again.
+    def change(model):
+        kill_unit(model)
+        model.W3 *= dtype(1e6)
+
+    def huge(x):
+        x[-1] *= dtype(1e-4) * np.finfo(dtype).max
+
+    expected = fit_hidden(
+        dtype,
+        change=change,
+        change_x=huge,
+        optimizer=optimizer,
+        learning_rate=LAST_RATE,
+        shuffle=False,
+    )
+    assert np.isnan(expected.W2[3]).any()  # 0 * NaN
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
