@@ -135,7 +135,31 @@ def fit_zeros(package, dtype, place):
         yield np.array([history.loss, history.accuracy])
 
 
-OPERATIONS = [matmul, matmul_relu, relu, softmax, log, log_softmax, update, mlp, fit, fit_zeros]
+def fit_hidden(package, dtype, place):
+    """Training whose hidden layer passes over the zeros that relu makes, of a dense x."""
+    samples, sizes = 180, [130, 128, 130, 5]
+    x = floats(62, (samples, sizes[0]), dtype, -3, 1)
+    for optimizer in ("sgd", "momentum", "adam"):
+        model = package.MLP(sizes, dtype=dtype, rng=1)
+        how = {"epochs": 1, "batch_size": 20, "optimizer": optimizer, "rng": 1}
+        history = model.fit(place(x), np.arange(samples) % sizes[-1], **how)
+        yield from model.parameters
+        yield np.array([history.loss, history.accuracy])
+
+
+OPERATIONS = [
+    matmul,
+    matmul_relu,
+    relu,
+    softmax,
+    log,
+    log_softmax,
+    update,
+    mlp,
+    fit,
+    fit_zeros,
+    fit_hidden,
+]
 
 
 def digests(package=fastmlp, place=lambda array: array, operations=OPERATIONS):
