@@ -66,7 +66,7 @@ def share(count, part, parts):
 def parallel_jit(function: Function) -> Function:
     """Compile a parallel function for the kernels that call it, kept in the cache on its own."""
     compiled = numba.njit(parallel=True, **FLAGS)(function)
-    compiled._cache = KernelCache(function, linked=True)
+    compiled._cache = KernelCache(function)
     return compiled  # type: ignore[no-any-return]
 
 
@@ -91,7 +91,7 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
         # which Numba loads by itself only for the parallel function.
         _launch_threads()
         dispatcher = numba.njit(parallel=self.parallel, **FLAGS)(self.function)
-        dispatcher._cache = KernelCache(self.function, linked=False)
+        dispatcher._cache = KernelCache(self.function)
         with _Compiling():
             dispatcher.compile(self.signature(numba.from_dtype(dtype)))
         dispatcher.disable_compile()
@@ -110,7 +110,7 @@ def address_of(function: Callable[..., None], signature: Signature) -> int:
     """Compile `function` as a C function that returns nothing; return its address."""
     _expect_compiler()
     callback = CFunc(function, (signature, types.void), locals={}, options=dict(FLAGS))
-    callback._cache = KernelCache(function, linked=False)
+    callback._cache = KernelCache(function)
     with _Compiling():
         callback.compile()
     return int(callback.address)
