@@ -1,7 +1,10 @@
 from math import sqrt
 
+import numba
 import numpy as np
 import pytest
+from fastmlp_kernels import subnormal
+from fastmlp_kernels.cpu import has_fma
 from helpers import DTYPES, assert_same_bits, floats, layouts, specials
 
 import fastmlp
@@ -163,6 +166,34 @@ def test_tiny_states(dtype, decay, rate):
             fastmlp.adam(*ours, step, rate, decay, beta2, epsilon)
             reference.adam(*theirs, step, rate, decay, beta2, epsilon)
             assert_same_lists(ours, theirs)
+
+
+@pytest.mark.skipif(not has_fma(), reason="the functions are made of the CPU's FMA")
+@pytest.mark.parametrize("decay", [0.9, 0.5, 0.0, -0.0, 0.999999, 1e-30, -0.5, 1.0, 1.5, np.nan])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_chosen_for_cpus_that_stall(dtype, decay):
+    values, decay = tiny_numbers(dtype), dtype(decay)
+    products, kept = np.empty_like(values), np.empty_like(values)
+
+    @numba.njit(error_model="numpy")
+    def run(decay, values, p, products, kept):
+        least = subnormal.negligible_beside(decay)
+        for i in range(values.size):
+            products[i] = subnormal._decayed_by_fma(decay, values[i])
+            kept[i] = p - decay * subnormal._without_tiny(values[i], p, least)
+
+    with np.errstate(all="ignore"):
+        for p in (
+            0.0,
+            -0.0,
+            1.0,
+            np.nan,
+            *(2.0 ** np.arange(-76, -70)),
+            *(2.0 ** np.arange(-847, -840)),
+        ):
+            run(decay, values, dtype(p), products, kept)
+            assert_same_bits(products, decay * values)
+            assert_same_bits(kept, dtype(p) - decay * values)
 
 
 @pytest.mark.parametrize("kind", KINDS)

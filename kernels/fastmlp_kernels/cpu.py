@@ -50,6 +50,13 @@ def has_fma() -> bool:
     return vector_bits() != 0
 
 
+def stalls_on_subnormals() -> bool:
+    """Return whether the CPU multiplies subnormal numbers in microcode, as Intel's do."""
+    name = cpu_target.target_context.codegen().magic_tuple()[1]
+    is_amd = name.startswith(("znver", "bdver", "btver", "amdfam"))
+    return architecture() == "x86_64" and not is_amd
+
+
 def _widest_vector_bits() -> int:
     # The generated code itself answers, not a list of features: that covers every architecture,
     # and NUMBA_CPU_NAME and NUMBA_CPU_FEATURES in all their combinations.
