@@ -122,29 +122,29 @@ def fit(package, dtype, place):
         yield np.array([history.loss, history.accuracy])
 
 
+def fit_by_each(package, sizes, x, batch_size):
+    """An epoch by each optimizer."""
+    for optimizer in ("sgd", "momentum", "adam"):
+        model = package.MLP(sizes, dtype=x.dtype, rng=1)
+        how = {"epochs": 1, "batch_size": batch_size, "optimizer": optimizer, "rng": 1}
+        history = model.fit(x, np.arange(len(x)) % sizes[-1], **how)
+        yield from model.parameters
+        yield np.array([history.loss, history.accuracy])
+
+
 def fit_zeros(package, dtype, place):
     """Training whose first layer passes over the zeros of x."""
     samples, sizes = 150, [200, 90, 5]
     kept = np.random.PCG64(60).random_raw(samples * sizes[0]) % np.uint64(10) < 2
     x = np.where(kept.reshape(samples, -1), floats(61, (samples, sizes[0]), dtype), dtype(0))
-    for optimizer in ("sgd", "momentum", "adam"):
-        model = package.MLP(sizes, dtype=dtype, rng=1)
-        how = {"epochs": 1, "batch_size": 64, "optimizer": optimizer, "rng": 1}
-        history = model.fit(place(x), np.arange(samples) % sizes[-1], **how)
-        yield from model.parameters
-        yield np.array([history.loss, history.accuracy])
+    yield from fit_by_each(package, sizes, place(x), 64)
 
 
 def fit_hidden(package, dtype, place):
     """Training whose hidden layer passes over the zeros that relu makes, of a dense x."""
     samples, sizes = 180, [130, 128, 130, 5]
     x = floats(62, (samples, sizes[0]), dtype, -3, 1)
-    for optimizer in ("sgd", "momentum", "adam"):
-        model = package.MLP(sizes, dtype=dtype, rng=1)
-        how = {"epochs": 1, "batch_size": 20, "optimizer": optimizer, "rng": 1}
-        history = model.fit(place(x), np.arange(samples) % sizes[-1], **how)
-        yield from model.parameters
-        yield np.array([history.loss, history.accuracy])
+    yield from fit_by_each(package, sizes, place(x), 20)
 
 
 OPERATIONS = [
