@@ -9,6 +9,8 @@ from numba.core import types
 from numba.core.datamodel import models
 from numba.core.extending import intrinsic, register_model
 
+from fastmlp_kernels.jit import jit
+
 LANES = 16
 
 _INDEX = ir.IntType(64)
@@ -119,6 +121,20 @@ def store_part(typing_context, array, start, count, values):
         _masked(builder, "store", values.type, ir.VoidType(), masked)
 
     return types.void(array, types.int64, types.int64, values), codegen
+
+
+@jit
+def store_end(array, start, count, values, free):
+    """The same for the end of a row; array[start + count : free] may be overwritten.
+
+    Rows that are written one after the other may overwrite what follows them: where 16 elements
+    fit, this is a plain store. Masked ones take AMD's CPUs without AVX-512 12 cycles for 8 lanes:
+    with them, log-softmax of (60000, 10) took 1.9 times as long.
+    """
+    if start + LANES <= free:
+        store(array, start, values)
+    else:
+        store_part(array, start, count, values)
 
 
 @intrinsic

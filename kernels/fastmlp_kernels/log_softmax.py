@@ -85,7 +85,7 @@ def shift(x, classes, z):
         for j in range(start, stop, LANES):
             lanes.store(z, j, lanes.subtract(lanes.load(x, j), largest))
         part = lanes.load_part(x, stop, rest, zero)
-        lanes.store_part(z, stop, rest, lanes.subtract(part, largest))
+        lanes.store_end(z, stop, rest, lanes.subtract(part, largest), z.size)
 
 
 @jit
@@ -96,9 +96,10 @@ def row_sums(x, classes, sums):
 
 @jit
 def normalise(z, e, log_r, r, logp, p):
-    """Write logp = z - log(r) and p = e / r for each row; logp may be z, and p may be e."""
+    """Write logp = z - log(r) and p = e / r for each row; of long rows logp may be z, and p e."""
     classes = z.size // r.size
     zero, rest = p.dtype.type(0), last_part(classes)
+    free = z.size if classes <= SHORT else 0
     for row in range(r.size):
         start = row * classes
         stop = start + classes - rest
@@ -107,8 +108,8 @@ def normalise(z, e, log_r, r, logp, p):
             lanes.store(logp, j, lanes.subtract(lanes.load(z, j), less))
             lanes.store(p, j, lanes.divide(lanes.load(e, j), divisor))
         z_part, e_part = lanes.load_part(z, stop, rest, zero), lanes.load_part(e, stop, rest, zero)
-        lanes.store_part(logp, stop, rest, lanes.subtract(z_part, less))
-        lanes.store_part(p, stop, rest, lanes.divide(e_part, divisor))
+        lanes.store_end(logp, stop, rest, lanes.subtract(z_part, less), free)
+        lanes.store_end(p, stop, rest, lanes.divide(e_part, divisor), free)
 
 
 @in_ieee_mode
@@ -126,7 +127,7 @@ def log_softmax_backward(p, grad_y, grad_x):
             lanes.store(flat_grad_x, j, lanes.subtract(lanes.load(flat_grad_y, j), mixed))
         mixed = lanes.multiply(lanes.load_part(flat_p, stop, rest, zero), total)
         part = lanes.load_part(flat_grad_y, stop, rest, zero)
-        lanes.store_part(flat_grad_x, stop, rest, lanes.subtract(part, mixed))
+        lanes.store_end(flat_grad_x, stop, rest, lanes.subtract(part, mixed), flat_grad_x.size)
 
 
 @jit

@@ -47,7 +47,7 @@ def normalise(e, classes, epsilon, y):
         for j in range(start, stop, LANES):
             lanes.store(y, j, lanes.divide(lanes.load(e, j), divisor))
         part = lanes.load_part(e, stop, rest, zero)
-        lanes.store_part(y, stop, rest, lanes.divide(part, divisor))
+        lanes.store_end(y, stop, rest, lanes.divide(part, divisor), y.size)
 
 
 @in_ieee_mode
