@@ -10,7 +10,7 @@ The panel that starts at column `first` starts at element first * (inputs + 1), 
 width, and the bias as its last row. The optimizer's states lie behind in the same form.
 """
 
-from fastmlp_kernels.blocking import LEAF, count_panels, lanes_of, panel_width
+from fastmlp_kernels.blocking import LEAF, count_panels, panel_width
 from fastmlp_kernels.epoch_table import (
     BIAS,
     COLUMNS,
@@ -20,13 +20,13 @@ from fastmlp_kernels.epoch_table import (
     ROW,
     H,
     buffer_row,
+    column_panels,
     layer_field,
     layer_input,
     run_product,
     scratch_of,
 )
 from fastmlp_kernels.jit import jit
-from fastmlp_kernels.packing import some_panels_at
 from fastmlp_kernels.product import serial_product
 
 # Smaller layers cost less by their way than by a stage of their own; in a shorter epoch, moving W
@@ -57,13 +57,6 @@ def count_by_columns(layers, steps, num_threads, lanes):
 def columns_size(inputs, outputs, lanes):
     """The elements of all panels of W, or of one of its states."""
     return (inputs + 1) * panel_width(outputs, lanes)
-
-
-@jit
-def column_panels(epoch, layer, place):
-    """The panels of a layer's columns, in memory at the address `place`, 40 bytes each."""
-    count, outputs = layer_field(epoch, layer, PANELS), layer_field(epoch, layer, OUTPUTS)
-    return some_panels_at(place, count, outputs, lanes_of(epoch.itemsize))
 
 
 @jit

@@ -172,7 +172,7 @@ def run_leaves(zero, epoch, number, thread, workspace):
     target = epoch.parts + number * epoch.part_size * epoch.itemsize
     for leaf in range(first, stop):
         rows, sample = min(LEAF, epoch.rows - leaf * LEAF), epoch.first + leaf * LEAF
-        if epoch.sparse:
+        if is_sparse(epoch, 0):
             sparse_leaf_forward(zero, epoch, sample, row, rows, thread, workspace)
         forward_backward(zero, epoch, sample, row, rows, thread, workspace)
         if epoch.sparse:

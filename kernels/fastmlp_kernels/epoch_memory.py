@@ -3,6 +3,7 @@
 from fastmlp_kernels.blocking import (
     LEAF,
     LINE,
+    SHORT_INNER,
     count_leaves,
     count_panels,
     count_runs,
@@ -55,9 +56,18 @@ def cut_weights(table, rows, by_columns, num_threads, lanes):
         elif layer < by_columns:
             panels = count_panels(LEAF, outputs, lanes)
         table[layer, PANELS] = panels
-        table[layer, ROW_PANELS] = count_panels(LEAF, inputs, lanes)
+        table[layer, ROW_PANELS] = count_row_panels(inputs, outputs, num_threads, lanes)
         if layer > 0 and table[layer, SPARSE]:  # of samples, a thread multiplies those it has
             table[layer, ROW_PANELS] = count_sparse_panels(inputs, WORD, 1, lanes)
+
+
+@jit
+def count_row_panels(inputs, outputs, num_threads, lanes):
+    """In how many panels W^T lies: wide ones, if the threads have one each, where k is short."""
+    panels = count_panels(LEAF, inputs, lanes)
+    if outputs > SHORT_INNER:
+        return panels
+    return min(panels, max(num_threads, count_panels(1, inputs, lanes)))
 
 
 @jit

@@ -4,10 +4,10 @@ from collections import namedtuple
 
 import numpy as np
 
-from fastmlp_kernels.blocking import LEAF
+from fastmlp_kernels.blocking import LEAF, lanes_of
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import copy, load
-from fastmlp_kernels.packing import panels_at
+from fastmlp_kernels.packing import panels_at, some_panels_at
 from fastmlp_kernels.product import run_task
 
 # All that a thread has to know of an epoch. Addresses (0: none), strides in elements, sizes.
@@ -75,6 +75,20 @@ def layer_input(epoch, layer, sample, row):
     if epoch.order:
         return epoch.gathered + row * epoch.gathered_row * epoch.itemsize, epoch.gathered_row
     return epoch.x + sample * epoch.x_row * epoch.itemsize, epoch.x_row
+
+
+@jit
+def column_panels(epoch, layer, place):
+    """The panels of W's columns, in memory at the address `place`, 40 bytes each."""
+    count, outputs = layer_field(epoch, layer, PANELS), layer_field(epoch, layer, OUTPUTS)
+    return some_panels_at(place, count, outputs, lanes_of(epoch.itemsize))
+
+
+@jit
+def row_panels(epoch, layer, place):
+    """The panels of W's rows, which W^T is packed in."""
+    count, inputs = layer_field(epoch, layer, ROW_PANELS), layer_field(epoch, layer, INPUTS)
+    return some_panels_at(place, count, inputs, lanes_of(epoch.itemsize))
 
 
 @jit

@@ -27,13 +27,14 @@ from fastmlp_kernels.epoch_table import (
     layer_field,
     layer_input,
     layer_weights,
+    row_panels,
     run_product,
     scratch_of,
 )
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.log_softmax import loss_gradient
 from fastmlp_kernels.memory import array_at
-from fastmlp_kernels.product import partials_size, serial_product
+from fastmlp_kernels.product import partials_size, run_task, serial_product
 from fastmlp_kernels.sparse_layer import sparse_backward
 
 
@@ -105,5 +106,5 @@ def forward_backward(zero, epoch, sample, row, rows, thread, workspace):
         if is_sparse(epoch, layer):
             sparse_backward(zero, epoch, layer, row, rows, workspace)
         else:
-            it = describe_backward(epoch, layer, row, rows)
-            run_product(zero, epoch, it, workspace, scratch_of(epoch, workspace))
+            it, scratch = describe_backward(epoch, layer, row, rows), scratch_of(epoch, workspace)
+            run_task(zero, it, row_panels(epoch, layer, workspace), 0, scratch, scratch)

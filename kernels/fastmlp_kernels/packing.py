@@ -15,7 +15,13 @@ from fastmlp_kernels.memory import array_at, load, store, transpose_block
 @jit
 def make_panels(rows, columns, lanes):
     """The panels (set_panels) of a result that is computed so many rows at a time."""
-    panels = np.empty((count_panels(rows, columns, lanes), 5), np.int64)
+    return some_panels(count_panels(rows, columns, lanes), columns, lanes)
+
+
+@jit
+def some_panels(count, columns, lanes):
+    """The same, so many."""
+    panels = np.empty((count, 5), np.int64)
     set_panels(columns, lanes, panels)
     return panels
 

@@ -22,6 +22,7 @@ from fastmlp_kernels.blocking import (
     LEAF,
     LINE,
     count_leaves,
+    count_levels,
     count_panels,
     count_tiles,
     is_tall,
@@ -248,9 +249,7 @@ def count_tasks(it):
 @jit
 def partials_size(it):
     """The elements of a task's partial tiles: a level for each bit of the counter of leaves."""
-    levels = 0
-    while (it.leaves_each - 1) >> levels:
-        levels += 1
+    levels = count_levels(it.leaves_each)
     if not it.tall and runs_at_once(it):
         return levels * LARGEST_TILE
     rows = it.rows if it.tall else min(it.rows, BLOCK_ROWS)

@@ -20,10 +20,17 @@ from numba import from_dtype
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastmlp_kernels.blocking import LEAF, REGISTERS, VECTOR_BITS, count_leaves, count_panels
+from fastmlp_kernels.blocking import (
+    LEAF,
+    LINE,
+    REGISTERS,
+    VECTOR_BITS,
+    count_leaves,
+    count_panels,
+)
 from fastmlp_kernels.emitter import INT, Emitter, constant, emit_fma
 from fastmlp_kernels.jit import address_of, jit
-from fastmlp_kernels.memory import array_at
+from fastmlp_kernels.memory import array_at, emit_fetch
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words
 from fastmlp_kernels.parallel import call
 
@@ -38,17 +45,19 @@ ROWS_EACH = 64  # of C, which wait in the level-2 cache for the next rows of B
 # more row, of ones; bias: the address of one more row of B, for one more column of ones, or 0.
 # total (rows, width): C, and at `slots` more of that size, slot_size apart, where leaves wait.
 # rate: the address of a finite rate, for target = target - rate * C, C of one leaf, or 0; `fails`:
-# the address of a number that becomes 1 where this is not finite.
+# the address of a number that becomes 1 where this is not finite. ahead: the address of a number
+# for each of up to 64 rows, how many bytes from its elements of A lie others, to fetch meanwhile;
+# or 0.
 Sparse = namedtuple(
     "Sparse",
     "rows ones words_row a_row a_step b_step bias width lanes itemsize total slots slot_size"
-    " target rate fails kernel",
+    " target rate fails kernel ahead",
 )
 
 # `opens`: total starts at +0; with a rate, it is not stored, but the target falls.
 ARGUMENTS = (
     *("vectors", "rows", "words", "words_row", "a", "a_row", "a_step", "b", "b_step"),
-    *("total", "opens", "target", "rate", "fails"),
+    *("total", "opens", "target", "rate", "fails", "ahead"),
 )
 
 
@@ -69,13 +78,17 @@ class SparseRows(Emitter):
         )
         words_row = builder.mul(argument["words_row"], constant(WORD_BYTES))
         steps = {"words": words_row, "a": a_row, "total": row_bytes, "target": row_bytes}
+        steps["ahead"] = constant(WORD_BYTES)
         place = {name: cgutils.alloca_once_value(builder, argument[name]) for name in steps}
-        opens, updates = (
-            builder.icmp_signed("!=", argument[name], constant(0)) for name in ("opens", "rate")
+        opens, updates, fetches = (
+            builder.icmp_signed("!=", argument[name], constant(0))
+            for name in ("opens", "rate", "ahead")
         )
         self.bad = cgutils.alloca_once_value(builder, self.zero)
         with cgutils.for_range(builder, argument["rows"]):
-            words, a, total, target = (builder.load(place[name]) for name in steps)
+            words, a, total, target, ahead = (builder.load(place[name]) for name in steps)
+            with builder.if_then(fetches):
+                self._fetch(builder.add(a, self._load(ahead, INT)))
             word = builder.load(builder.inttoptr(words, INT.as_pointer()))
             some = builder.icmp_signed("!=", word, constant(0))
             # Without a bit, only a sum that starts or one that ends has something to write; not one
@@ -96,6 +109,10 @@ class SparseRows(Emitter):
         with builder.if_then(builder.icmp_signed("!=", some_bad, some_bad.type(0))):
             fails = builder.inttoptr(argument["fails"], INT.as_pointer())
             builder.store(constant(1), fails)
+
+    def _fetch(self, place):
+        for line in range(0, WORD * self.itemsize, LINE):
+            emit_fetch(self.builder, self.builder.add(place, constant(line)), level=2)
 
     def _places(self, row):
         return [self._address(row, constant(j * self.lanes)) for j in range(len(self.total))]
@@ -166,13 +183,13 @@ def _sparse_rows(typing_context, real, arguments):
 
 def _row_kernel(
     zero, vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target, rate,
-    fails,
+    fails, ahead,
 ):  # fmt: skip
     _sparse_rows(
         zero,
         (
             vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target,
-            rate, fails,
+            rate, fails, ahead,
         ),
     )  # fmt: skip
 
@@ -192,15 +209,6 @@ def count_sparse_panels(columns, rows, num_threads, lanes):
     panels = (max(1, vectors) + MOST_VECTORS - 1) // MOST_VECTORS
     panels = (panels + fewest - 1) // fewest * fewest
     return min(panels, count_panels(LEAF, columns, lanes))
-
-
-@jit
-def count_slots(leaves):
-    """The slots that a tree of so many leaves needs, behind `total`."""
-    levels = 0
-    while (leaves - 1) >> levels:
-        levels += 1
-    return levels
 
 
 @jit
@@ -260,7 +268,7 @@ def add_words(zero, it, first, rows, count, words, a, a_row, a_step, b, total):
             zero, it.width // it.lanes, rows, words + word * WORD_BYTES, it.words_row,
             a + k * a_step * it.itemsize, a_row, a_step, b + k * it.b_step * it.itemsize,
             it.b_step, total + start, int(word == 0),
-            it.target + start, it.rate if word == count - 1 else 0, it.fails,
+            it.target + start, it.rate if word == count - 1 else 0, it.fails, it.ahead,
         )  # fmt: skip
 
 

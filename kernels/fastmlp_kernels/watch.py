@@ -23,8 +23,20 @@ def watch(epoch, values):
     others = False
     for i in range(values.size):
         others |= not is_finite(values[i])
-    if others:
+    report(epoch, others)
+
+
+@jit
+def report(epoch, found):
+    if found:
         store(np.int64(1), epoch.fails, 0)
+
+
+@jit
+def block_values(zero, epoch, block):
+    """A block of W, as it lies in memory."""
+    place = block_places(epoch, block)[0]
+    return array_at(zero, place, count_rows(epoch, block) * block.stride)
 
 
 @jit
@@ -39,19 +51,16 @@ def watch_gradients(zero, epoch, row, rows):
 @jit
 def watch_weights(zero, epoch, block):
     """Watch a block of W."""
-    place = block_places(epoch, block)[0]
-    watch(epoch, array_at(zero, place, count_rows(epoch, block) * block.stride))
+    watch(epoch, block_values(zero, epoch, block))
 
 
 @jit
 def watch_signs(zero, epoch, block):
     """Say so where a block of W has a -0."""
-    place = block_places(epoch, block)[0]
-    W, negative = array_at(zero, place, count_rows(epoch, block) * block.stride), False
+    W, negative = block_values(zero, epoch, block), False
     for i in range(W.size):
         negative |= W[i] == 0 and 1 / W[i] < 0
-    if negative:
-        store(np.int64(1), epoch.fails, 0)
+    report(epoch, negative)
 
 
 @jit

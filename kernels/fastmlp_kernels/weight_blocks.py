@@ -9,7 +9,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from fastmlp_kernels.blocking import TASKS_PER_THREAD, lanes_of, set_panels
+from fastmlp_kernels.blocking import TASKS_PER_THREAD, lanes_of
 from fastmlp_kernels.columns import columns_place, columns_size
 from fastmlp_kernels.epoch_table import (
     BIAS,
@@ -22,6 +22,7 @@ from fastmlp_kernels.epoch_table import (
 )
 from fastmlp_kernels.jit import jit, share
 from fastmlp_kernels.memory import fields_at
+from fastmlp_kernels.packing import some_panels
 
 # Rows first .. stop, which are the panels first_panel .. stop_panel of W^T; columns from `column`
 # on, which lie in memory `stride` elements from row to row.
@@ -61,10 +62,8 @@ def set_blocks(blocks, table, by_columns, num_threads, itemsize):
     for thread in range(num_threads):
         for layer in range(table.shape[0]):
             outputs = table[layer, OUTPUTS]
-            inner = np.empty((table[layer, ROW_PANELS], 5), np.int64)
-            set_panels(table[layer, INPUTS], lanes, inner)
-            outer = np.empty((table[layer, PANELS], 5), np.int64)
-            set_panels(outputs, lanes, outer)
+            inner = some_panels(table[layer, ROW_PANELS], table[layer, INPUTS], lanes)
+            outer = some_panels(table[layer, PANELS], outputs, lanes)
             runs = count_runs_of_rows(table, layer, num_threads, itemsize)
             count = runs * table[layer, PANELS]
             mine = share(count, thread, num_threads)

@@ -12,11 +12,11 @@ from fastmlp_kernels.epoch_table import (
     PACKED_TRANSPOSE,
     is_sparse,
     layer_field,
+    row_panels,
 )
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import copy
 from fastmlp_kernels.packing import pack_rows, panels_at
-from fastmlp_kernels.sparse_layer import row_panels
 from fastmlp_kernels.weight_blocks import block_places, count_rows, given_places, read_block
 
 

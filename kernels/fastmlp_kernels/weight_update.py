@@ -11,7 +11,14 @@ next step reads.
 
 import numpy as np
 
-from fastmlp_kernels.blocking import LEAF, count_leaves, end_of_run, lanes_of, panel_width
+from fastmlp_kernels.blocking import (
+    LEAF,
+    count_leaves,
+    count_levels,
+    end_of_run,
+    lanes_of,
+    panel_width,
+)
 from fastmlp_kernels.epoch_table import (
     BIAS,
     GRAD,
@@ -31,7 +38,6 @@ from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import array_at
 from fastmlp_kernels.packing import panels_at
 from fastmlp_kernels.product import partials_size, run_leaf, serial_product
-from fastmlp_kernels.sparse import count_slots
 from fastmlp_kernels.sparse_layer import (
     sparse_gradient,
     sparse_leaf_gradient,
@@ -107,7 +113,7 @@ def update_scratch_size(epoch, block):
     """The elements of scratch that update_task needs for a block."""
     size = gradient_size(epoch, block)
     if is_sparse(epoch, block.layer):
-        return size * (1 + count_slots(count_leaves(epoch.rows, 0)))
+        return size * (1 + count_levels(count_leaves(epoch.rows, 0)))
     return size + partials_size(describe_block(epoch, block, 0, 0))
 
 
@@ -188,7 +194,7 @@ def leaf_partials_size(epoch, layer):
     lanes = lanes_of(epoch.itemsize)
     rows = layer_field(epoch, layer, INPUTS) + 1
     width = panel_width(layer_field(epoch, layer, OUTPUTS), lanes)
-    return count_slots(epoch.leaves_each) * rows * width
+    return count_levels(epoch.leaves_each) * rows * width
 
 
 @jit
