@@ -31,8 +31,11 @@ WIDE_VECTORS = 8
 # start and end cost more than its chains. An epoch of 784-100-10 took 0.95 of its time so.
 SHORT_INNER = 16
 
-# Masked loads and sub-vector broadcasts cost nothing with AVX-512 and much elsewhere.
+# Masked stores and sub-vector broadcasts cost nothing with AVX-512 and much elsewhere. Masked loads
+# cost little with AVX, too, and NEON has none: without them B is packed where its last columns fill
+# no vector, which made 784-100-10 take 26 us for one row, not 8 (Zen 3).
 HAS_MASKS = VECTOR_BITS == 512
+HAS_MASKED_LOADS = VECTOR_BITS >= 256
 TAIL_ROWS = {2: (12, 8, 6), 4: (12, 12, 8)} if HAS_MASKS else {}  # group: rows for 1, 2, 3 vectors
 
 # All tiles: (rows, vectors, group), where group 1 is no packed tail.
@@ -72,8 +75,9 @@ LARGEST_TILE = max(rows * (vectors + (group > 1)) for rows, vectors, group in TI
 )
 
 # Packing copies B once; reading it in place costs loads that cross cache lines and pages for each
-# row tile. From this many rows on the copy pays.
-PACK_ROWS = 192
+# row tile. From this many rows on the copy pays. AVX2's tiles have fewer rows: there 96 rows by
+# 784 x 256 took 0.75 of the time packed (Zen 3).
+PACK_ROWS = 64 if VECTOR_BITS == 256 else 192
 
 # From this many leaves on, and with k this much longer than the rows, all rows go through one leaf
 # before the next, and threads share the leaves.
@@ -200,7 +204,7 @@ def _tail_rows(vectors, group):
 @jit
 def pays_to_pack(rows, columns, column_stride, lanes):
     """Whether B is copied to panels: always where its rows can't be read as they are."""
-    if column_stride != 1 or (not HAS_MASKS and columns % lanes != 0):
+    if column_stride != 1 or (not HAS_MASKED_LOADS and columns % lanes != 0):
         return True
     return rows >= PACK_ROWS
 

@@ -7,7 +7,7 @@ the speed. The accumulators are slots on the stack that LLVM keeps in vector reg
 from llvmlite import ir
 from numba.core import cgutils
 
-from fastmlp_kernels.blocking import HAS_MASKS, LEAF, REGISTERS
+from fastmlp_kernels.blocking import HAS_MASKED_LOADS, HAS_MASKS, LEAF, REGISTERS
 from fastmlp_kernels.emitter import INT, Emitter, constant, emit_fma
 from fastmlp_kernels.memory import emit_fetch
 
@@ -172,7 +172,7 @@ class Tile(Emitter):
             self._keep_rolled()
             b, ahead = (builder.load(place[name]) for name in ("b", "ahead"))
             emit_fetch(builder, ahead, level=2)
-            columns, tail = self._read_columns(b, masked=HAS_MASKS)
+            columns, tail = self._read_columns(b, masked=HAS_MASKED_LOADS)
             merged = None
             for i in range(self.rows):
                 if self.is_crowded:
