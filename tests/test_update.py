@@ -13,6 +13,7 @@ from fastmlp import reference
 SHAPES = [(0, 5), (), (1, 1), (7,), (3, 4, 5), (30, 41), (130, 401)]
 KINDS = ["sgd", "momentum", "adam"]
 STATES = {"sgd": 0, "momentum": 1, "adam": 2}
+DECAYS = [0.9, 0.5, 0.0, -0.0, 0.999999, 1e-30, -0.5, 1.0, 1.5, np.nan]
 
 
 def lists_of(kind, dtypes, shapes, seed=1):
@@ -135,7 +136,7 @@ DIVISORS = [
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.0, -3.0, 1e30, 1e-30])
-@pytest.mark.parametrize("decay", [0.9, 0.5, 0.0, 0.999999, 1e-30, -0.5, 1.0, 1.5, np.nan])
+@pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tiny_states(dtype, decay, rate):
     states, small = tiny_numbers(dtype), 2.0 ** (-73 if dtype == np.float32 else -844)
@@ -169,7 +170,7 @@ def test_tiny_states(dtype, decay, rate):
 
 
 @pytest.mark.skipif(not has_fma(), reason="the functions are made of the CPU's FMA")
-@pytest.mark.parametrize("decay", [0.9, 0.5, 0.0, -0.0, 0.999999, 1e-30, -0.5, 1.0, 1.5, np.nan])
+@pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_chosen_for_cpus_that_stall(dtype, decay):
     values, decay = tiny_numbers(dtype), dtype(decay)
