@@ -48,6 +48,8 @@ def test_a_wrong_cell_is_named():
     assert differing({"right": COMMITTED, "wrong": wrong}) == [("wrong", "relu float32")]
 
 
+# Where the bench's libraries are installed, its tests load JAX, which warns of any later fork.
+@pytest.mark.filterwarnings("ignore:os.fork.* was called:RuntimeWarning")
 def test_each_number_of_threads_each_layout_and_a_forked_child():
     found = cells()
     assert len(found) >= 9
