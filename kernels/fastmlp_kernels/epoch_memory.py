@@ -16,6 +16,7 @@ from fastmlp_kernels.blocking import (
 )
 from fastmlp_kernels.columns import columns_size
 from fastmlp_kernels.epoch_table import (
+    BIAS,
     COLUMN_WORDS,
     COLUMNS,
     GRAD,
@@ -28,9 +29,11 @@ from fastmlp_kernels.epoch_table import (
     ROW_PANELS,
     ROW_WORDS,
     SPARSE,
+    SUMS,
     H,
 )
 from fastmlp_kernels.forward_backward import scratch_size
+from fastmlp_kernels.input_leaves import LEAF_WORDS, goes_by_leaves
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words
 from fastmlp_kernels.sparse import count_sparse_panels
@@ -53,6 +56,8 @@ def cut_weights(table, rows, by_columns, num_threads, lanes):
         inputs, outputs, panels = table[layer, INPUTS], table[layer, OUTPUTS], 1
         if table[layer, SPARSE]:
             panels = count_sparse_panels(outputs, rows, num_threads, lanes)
+            if goes_by_leaves(table, by_columns, lanes) and not run_of_leaves(rows, num_threads):
+                panels, table[0, SUMS] = 1, 1  # lay_out will put an address there
         elif layer < by_columns:
             panels = count_panels(LEAF, outputs, lanes)
         table[layer, PANELS] = panels
@@ -93,9 +98,14 @@ def lay_out(table, place, rows, batch_size, by_columns, arrays, itemsize):
             place += count_leaves(outputs, 0) * LEAF * panel_width(inputs, lanes) * itemsize
         if table[layer, SPARSE]:
             table[layer, ROW_WORDS] = place
-            place += whole_lines(rows * count_words(inputs) * WORD_BYTES)
+            words = count_leaves(inputs, 0) * LEAF_WORDS
+            place += whole_lines(rows * words * WORD_BYTES)
             table[layer, COLUMN_WORDS] = place
             place += whole_lines((inputs + 1) * count_words(rows) * WORD_BYTES)
+        if table[layer, SUMS]:
+            table[layer, SUMS] = place
+            leaves = count_leaves(inputs, table[layer, BIAS])
+            place += whole_lines(leaves * rows * panel_width(outputs, lanes) * itemsize)
     return place
 
 

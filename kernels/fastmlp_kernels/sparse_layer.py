@@ -182,12 +182,17 @@ def sparse_forward(zero, epoch, layer, panel, sample, row, rows, ahead, workspac
     total = scratch_of(epoch, workspace) + WORD * WORD_BYTES
     it = sparse_rows(epoch, rows, count_words(inputs), x_row, bias, width, total, ahead)
     multiply(zero, it, inputs, row_words_at(epoch, layer, row), x, W)
-    values = array_at(zero, it.total, rows * width)
     for i in range(rows):
-        h = array_at(zero, buffer_row(epoch, layer, H, row + i) + first * itemsize, columns)
-        for j in range(columns):
-            value = values[i * width + j]
-            h[j] = value if value > zero else zero
+        h = buffer_row(epoch, layer, H, row + i) + first * itemsize
+        store_relu(zero, it.total + i * width * itemsize, h, columns)
+
+
+@jit
+def store_relu(zero, source, target, size):
+    """relu of so many elements, from one address to another."""
+    values, h = array_at(zero, source, size), array_at(zero, target, size)
+    for j in range(size):
+        h[j] = values[j] if values[j] > zero else zero
 
 
 @jit
@@ -259,7 +264,7 @@ def chunk_size(leaves, columns, panels, itemsize):
 
 
 @jit
-def sparse_gradient(zero, epoch, block, total, slots, rate):
+def sparse_gradient(zero, epoch, block, words, total, slots, rate):
     """x^T @ grad for a block of W, and 1^T @ grad below it, to the address `total`.
 
     With the address of a rate, for a batch of one leaf, W falls by rate * gradient instead.
@@ -274,8 +279,14 @@ def sparse_gradient(zero, epoch, block, total, slots, rate):
         total, slots, count_rows(epoch, block) * block.stride,
         block_places(epoch, block)[0], rate, epoch.fails, epoch.sparse_kernel, 0,
     )  # fmt: skip
-    words = layer_field(epoch, layer, COLUMN_WORDS) + block.first * epoch.words_each * WORD_BYTES
     multiply(zero, it, epoch.rows, words, x + block.first * epoch.itemsize, grad)
+
+
+@jit
+def block_columns(epoch, block):
+    """The address of the column words of a block's rows, which a stage has found."""
+    words = block.first * epoch.words_each * WORD_BYTES
+    return layer_field(epoch, block.layer, COLUMN_WORDS) + words
 
 
 # Batches of many leaves, in which only the first layer passes over zeros.

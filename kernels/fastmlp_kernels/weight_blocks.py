@@ -9,7 +9,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from fastmlp_kernels.blocking import TASKS_PER_THREAD, lanes_of
+from fastmlp_kernels.blocking import LEAF, TASKS_PER_THREAD, lanes_of, panel_width
 from fastmlp_kernels.columns import columns_place, columns_size
 from fastmlp_kernels.epoch_table import (
     BIAS,
@@ -18,10 +18,12 @@ from fastmlp_kernels.epoch_table import (
     PANELS,
     ROW_PANELS,
     START,
+    SUMS,
     layer_field,
 )
 from fastmlp_kernels.jit import jit, share
 from fastmlp_kernels.memory import fields_at
+from fastmlp_kernels.nonzeros import WORD, count_words
 from fastmlp_kernels.packing import some_panels
 
 # Rows first .. stop, which are the panels first_panel .. stop_panel of W^T; columns from `column`
@@ -50,17 +52,26 @@ def count_blocks(table, num_threads, itemsize):
     """How many blocks all layers have."""
     count = 0
     for layer in range(table.shape[0]):
+        if table[layer, SUMS]:
+            count += count_words(table[layer, INPUTS])
+            continue
         runs = count_runs_of_rows(table, layer, num_threads, itemsize)
         count += runs * table[layer, PANELS]
     return count
 
 
 @jit
-def set_blocks(blocks, table, by_columns, num_threads, itemsize):
-    """Fill the table of the blocks, (blocks, BLOCK_FIELDS)."""
+def set_blocks(blocks, ends, table, by_columns, leaf_order, leaf_ends, itemsize):
+    """Fill the table of the blocks, (blocks, BLOCK_FIELDS), and `ends`: where each thread's end."""
     number, lanes = 0, lanes_of(itemsize)
+    num_threads = ends.size
     for thread in range(num_threads):
         for layer in range(table.shape[0]):
+            if table[layer, SUMS]:
+                number = set_leaf_blocks(
+                    blocks, number, table, thread, leaf_order, leaf_ends, itemsize
+                )
+                continue
             outputs = table[layer, OUTPUTS]
             inner = some_panels(table[layer, ROW_PANELS], table[layer, INPUTS], lanes)
             outer = some_panels(table[layer, PANELS], outputs, lanes)
@@ -80,6 +91,21 @@ def set_blocks(blocks, table, by_columns, num_threads, itemsize):
                 )  # fmt: skip
                 blocks[number] = np.array(it)
                 number += 1
+        ends[thread] = number
+
+
+@jit
+def set_leaf_blocks(blocks, number, table, thread, leaf_order, leaf_ends, itemsize):
+    """The blocks of a thread's leaves of the first layer's inputs: a word of them each."""
+    inputs, outputs = table[0, INPUTS], table[0, OUTPUTS]
+    stride = panel_width(outputs, lanes_of(itemsize))
+    for leaf in leaf_order[leaf_ends[thread - 1] if thread else 0 : leaf_ends[thread]]:
+        stop = min((leaf + 1) * LEAF, inputs)
+        for first in range(leaf * LEAF, stop, WORD):
+            it = Block(0, 0, 0, first, min(first + WORD, stop), 0, outputs, stride)
+            blocks[number] = np.array(it)
+            number += 1
+    return number
 
 
 @jit

@@ -26,6 +26,7 @@ from fastmlp_kernels.epoch_table import (
     OUTPUTS,
     ROW,
     START,
+    SUMS,
     buffer_row,
     is_sparse,
     layer_field,
@@ -34,11 +35,13 @@ from fastmlp_kernels.epoch_table import (
     scratch_of,
 )
 from fastmlp_kernels.forward_backward import scratch_size
+from fastmlp_kernels.input_leaves import leaf_columns, leaf_columns_size
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import array_at
 from fastmlp_kernels.packing import panels_at
 from fastmlp_kernels.product import partials_size, run_leaf, serial_product
 from fastmlp_kernels.sparse_layer import (
+    block_columns,
     sparse_gradient,
     sparse_leaf_gradient,
     sparse_scratch_size,
@@ -113,7 +116,8 @@ def update_scratch_size(epoch, block):
     """The elements of scratch that update_task needs for a block."""
     size = gradient_size(epoch, block)
     if is_sparse(epoch, block.layer):
-        return size * (1 + count_levels(count_leaves(epoch.rows, 0)))
+        words = leaf_columns_size(epoch) // epoch.itemsize
+        return size * (1 + count_levels(count_leaves(epoch.rows, 0))) + words
     return size + partials_size(describe_block(epoch, block, 0, 0))
 
 
@@ -133,8 +137,13 @@ def update_task(zero, epoch, number, workspace):
         update_weights(zero, epoch, block, epoch.parts + start * epoch.itemsize)
     elif is_sparse(epoch, block.layer):
         rate = epoch.rates + epoch.step * epoch.itemsize if rides_sparse(epoch) else 0
+        if layer_field(epoch, block.layer, SUMS):
+            words = leaf_columns(epoch, block, workspace)
+            scratch += leaf_columns_size(epoch)
+        else:
+            words = block_columns(epoch, block)
         behind = scratch + gradient_size(epoch, block) * epoch.itemsize
-        sparse_gradient(zero, epoch, block, scratch, behind, rate)
+        sparse_gradient(zero, epoch, block, words, scratch, behind, rate)
         if not rate:
             update_weights(zero, epoch, block, scratch)
     elif epoch.rates:

@@ -1,0 +1,166 @@
+"""A first layer whose rows belong to threads: the leaves of its inputs are the forward pass's tasks.
+
+    sums[leaf] = x @ W over the inputs of one leaf (and b with the last)
+    h = relu(the tree over sums)
+
+A layer that passes over zeros and fits one panel has no columns to give to every thread. Cut by
+samples, its forward pass brings to each thread what of W the others updated. By leaves of its
+inputs a thread reads only the rows of W, and the columns of x, that it has in the gradient, too;
+what crosses from core to core is the smaller sums, which the next stage joins.
+
+A task finds what is not zero in its part of x itself. Of row words, a leaf has a table of its own.
+"""
+
+import numpy as np
+
+from fastmlp_kernels.blocking import LEAF, TASKS_PER_THREAD, count_leaves
+from fastmlp_kernels.columns import columns_place
+from fastmlp_kernels.epoch_table import (
+    BIAS,
+    INPUTS,
+    OUTPUTS,
+    ROW_WORDS,
+    SPARSE,
+    SUMS,
+    H,
+    buffer_row,
+    column_panels,
+    gather,
+    layer_field,
+    layer_input,
+    scratch_of,
+)
+from fastmlp_kernels.jit import jit, share
+from fastmlp_kernels.memory import array_at, load
+from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words, find_columns, find_rows
+from fastmlp_kernels.sparse import add, add_leaf, count_sparse_panels
+from fastmlp_kernels.sparse_layer import look_ahead, sparse_rows, store_relu
+
+LEAF_WORDS = LEAF // WORD
+FEWEST_ROWS = 8  # of x in a task, which share the rows of W that come to the level-1 cache
+LOOKS = 64  # samples by which leaves are given to threads
+
+
+@jit
+def goes_by_leaves(table, by_columns, lanes):
+    """Whether the first layer does."""
+    if by_columns != 1 or not table[0, SPARSE] or table[0, INPUTS] <= LEAF:
+        return False
+    return count_sparse_panels(table[0, OUTPUTS], 1, 1, lanes) == 1
+
+
+@jit
+def share_leaves(x, leaves, order, ends):
+    """Give each leaf of the inputs to a thread: the heaviest first, to whom has the least.
+
+    order (leaves,): those of thread 0, then of thread 1, ...; ends (threads,): where its own end.
+    """
+    weights, loads = np.ones(leaves, np.int64), np.zeros(ends.size, np.int64)
+    owner = np.zeros(leaves, np.int64)
+    for look in range(LOOKS):
+        sample = x[x.shape[0] * look // LOOKS]
+        for k in range(sample.size):
+            weights[k // LEAF] += int(sample[k] != 0)
+    order[:] = np.argsort(-weights, kind="mergesort")
+    for leaf in order:
+        owner[leaf] = np.argmin(loads)
+        loads[owner[leaf]] += weights[leaf]
+    by_weight, count = order.copy(), 0
+    for thread in range(ends.size):
+        for leaf in by_weight:
+            if owner[leaf] == thread:
+                order[count] = leaf
+                count += 1
+        ends[thread] = count
+
+
+@jit
+def count_input_leaves(epoch):
+    return count_leaves(layer_field(epoch, 0, INPUTS), layer_field(epoch, 0, BIAS))
+
+
+@jit
+def count_chunks(epoch):
+    """In how many chunks the samples of a leaf are cut: words of them, or more for the threads."""
+    wanted = TASKS_PER_THREAD * epoch.num_threads // count_input_leaves(epoch)
+    return max(count_words(epoch.rows), min(wanted, epoch.rows // FEWEST_ROWS))
+
+
+@jit
+def inputs_of_leaf(epoch, leaf):
+    """How many inputs a leaf has; none if it is that of the bias alone."""
+    return max(0, min(LEAF, layer_field(epoch, 0, INPUTS) - leaf * LEAF))
+
+
+@jit
+def leaf_words(epoch, leaf, row):
+    """The address of the row words of a leaf for one row."""
+    words = leaf * LEAF_WORDS * epoch.rows + row * count_words(inputs_of_leaf(epoch, leaf))
+    return layer_field(epoch, 0, ROW_WORDS) + words * WORD_BYTES
+
+
+@jit
+def leaf_sums(epoch, leaf, row, width):
+    """The address of the sums of a leaf for one row."""
+    return layer_field(epoch, 0, SUMS) + (leaf * epoch.rows + row) * width * epoch.itemsize
+
+
+@jit
+def leaf_task(zero, epoch, number, workspace):
+    """The sums of a leaf of inputs, for a chunk of samples."""
+    chunks = count_chunks(epoch)
+    leaf = load(np.int64(0), epoch.leaf_order, number // chunks)
+    mine = share(epoch.rows, number % chunks, chunks)
+    sample, row, rows = epoch.first + mine.start, mine.start, mine.stop - mine.start
+    first, inputs, itemsize = leaf * LEAF, inputs_of_leaf(epoch, leaf), epoch.itemsize
+    if epoch.order:
+        gather(epoch, sample, row, rows, first, first + inputs)
+    x, x_row = layer_input(epoch, 0, sample, row)
+    x += first * itemsize
+    words, count = leaf_words(epoch, leaf, row), count_words(inputs)
+    find_rows(zero, x, x_row, itemsize, rows, inputs, slice(0, count), words)
+    width = column_panels(epoch, 0, workspace)[0, 4]
+    W = columns_place(epoch, 0, 0, first, width)
+    bias = W + inputs * width * itemsize if layer_field(epoch, 0, BIAS) else 0
+    ahead = look_ahead(epoch, sample, row, rows, epoch.rows, workspace)
+    total = leaf_sums(epoch, leaf, row, width)
+    it = sparse_rows(epoch, rows, count, x_row, bias, width, total, ahead)
+    add_leaf(zero, it, 0, leaf == count_input_leaves(epoch) - 1, count, words, x, W)
+
+
+@jit
+def join_leaves(zero, epoch, row, rows, workspace):
+    """h of so many rows from `row` on."""
+    leaves, width = count_input_leaves(epoch), column_panels(epoch, 0, workspace)[0, 4]
+    for i in range(row, row + rows):
+        distance = 1
+        while distance < leaves:
+            for leaf in range(0, leaves - distance, 2 * distance):
+                left = leaf_sums(epoch, leaf, i, width)
+                right = leaf_sums(epoch, leaf + distance, i, width)
+                add(array_at(zero, left, width), array_at(zero, right, width))
+            distance *= 2
+        sums, h = leaf_sums(epoch, 0, i, width), buffer_row(epoch, 0, H, i)
+        store_relu(zero, sums, h, layer_field(epoch, 0, OUTPUTS))
+
+
+@jit
+def leaf_columns_size(epoch):
+    """The bytes of scratch for the column words of a block and the square they are made in."""
+    return (WORD + (WORD + 1) * epoch.words_each) * WORD_BYTES
+
+
+@jit
+def leaf_columns(epoch, block, workspace):
+    """The address of the column words of a block, of up to 64 inputs, made in the scratch."""
+    leaf, first = block.first // LEAF, block.first % LEAF
+    inputs, place = inputs_of_leaf(epoch, leaf), scratch_of(epoch, workspace)
+    square, word = array_at(np.uint64(0), place, WORD), first // WORD
+    place += WORD * WORD_BYTES
+    for row in range(0, epoch.rows, WORD):
+        column_words = place + (row // WORD - first * epoch.words_each) * WORD_BYTES
+        find_columns(
+            min(WORD, epoch.rows - row), inputs, slice(word, word + 1),
+            leaf_words(epoch, leaf, row), column_words, epoch.words_each, square,
+        )  # fmt: skip
+    return place
