@@ -31,9 +31,9 @@ from fastmlp_kernels.epoch_table import (
     scratch_of,
 )
 from fastmlp_kernels.jit import jit, share
-from fastmlp_kernels.memory import array_at, load
+from fastmlp_kernels.memory import array_at, copy, load
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words, find_columns, find_rows
-from fastmlp_kernels.sparse import add, add_leaf, count_sparse_panels
+from fastmlp_kernels.sparse import add_leaf, count_sparse_panels
 from fastmlp_kernels.sparse_layer import look_ahead, sparse_rows, store_relu
 
 LEAF_WORDS = LEAF // WORD
@@ -132,16 +132,28 @@ def leaf_task(zero, epoch, number, workspace):
 def join_leaves(zero, epoch, row, rows, workspace):
     """h of so many rows from `row` on."""
     leaves, width = count_input_leaves(epoch), column_panels(epoch, 0, workspace)[0, 4]
+    outputs, size = layer_field(epoch, 0, OUTPUTS), width * epoch.itemsize
+    apart, scratch = epoch.rows * size, scratch_of(epoch, workspace)
     for i in range(row, row + rows):
-        distance = 1
-        while distance < leaves:
-            for leaf in range(0, leaves - distance, 2 * distance):
-                left = leaf_sums(epoch, leaf, i, width)
-                right = leaf_sums(epoch, leaf + distance, i, width)
-                add(array_at(zero, left, width), array_at(zero, right, width))
-            distance *= 2
-        sums, h = leaf_sums(epoch, 0, i, width), buffer_row(epoch, 0, H, i)
-        store_relu(zero, sums, h, layer_field(epoch, 0, OUTPUTS))
+        source, count = leaf_sums(epoch, 0, i, width), leaves
+        step = apart
+        while count > 1:  # add neighbours; the sums of others are only read
+            for pair in range(count // 2):
+                left = source + 2 * pair * step
+                add_rows(zero, left, left + step, scratch + pair * size, width)
+            if count % 2:
+                copy(scratch + count // 2 * size, source + (count - 1) * step, size)
+            source, step, count = scratch, size, (count + 1) // 2
+        store_relu(zero, source, buffer_row(epoch, 0, H, i), outputs)
+
+
+@jit
+def add_rows(zero, left, right, target, width):
+    """The sum of two rows, from addresses to an address, which may be the first."""
+    first, second = array_at(zero, left, width), array_at(zero, right, width)
+    total = array_at(zero, target, width)
+    for j in range(width):
+        total[j] = first[j] + second[j]
 
 
 @jit
