@@ -33,7 +33,7 @@ from fastmlp_kernels.epoch_table import (
     H,
 )
 from fastmlp_kernels.forward_backward import scratch_size
-from fastmlp_kernels.input_leaves import LEAF_WORDS, goes_by_leaves
+from fastmlp_kernels.input_parts import LEAF_WORDS, goes_by_parts, join_size
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words
 from fastmlp_kernels.sparse import count_sparse_panels
@@ -56,7 +56,7 @@ def cut_weights(table, rows, by_columns, num_threads, lanes):
         inputs, outputs, panels = table[layer, INPUTS], table[layer, OUTPUTS], 1
         if table[layer, SPARSE]:
             panels = count_sparse_panels(outputs, rows, num_threads, lanes)
-            if goes_by_leaves(table, by_columns, lanes) and not run_of_leaves(rows, num_threads):
+            if goes_by_parts(table, by_columns, lanes) and not run_of_leaves(rows, num_threads):
                 panels, table[0, SUMS] = 1, 1  # lay_out will put an address there
         elif layer < by_columns:
             panels = count_panels(LEAF, outputs, lanes)
@@ -115,7 +115,7 @@ def workspace_elements(epoch, batch_size):
     rows = sample_rows(batch_size, epoch.num_threads)
     size, partials = scratch_size(epoch, max(rows, LEAF)), 0
     if epoch.sparse:
-        size = max(size, sparse_scratch_size(epoch))
+        size = max(size, sparse_scratch_size(epoch), join_size(epoch))
     for number in range(epoch.blocks_count):
         size = max(size, update_scratch_size(epoch, read_block(epoch, number)))
     for layer in range(epoch.count):

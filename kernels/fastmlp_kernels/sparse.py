@@ -128,14 +128,18 @@ class SparseRows(Emitter):
                     builder.store(self._load(at), slot)
 
     def _update(self, target):
-        """target - rate * total; where that isn't finite, `bad` becomes NaN and stays it."""
+        """target - rate * total; where a row's sum isn't finite, `bad` becomes NaN and stays it."""
         builder = self.builder
         rate = self._splat(self._load(self.argument["rate"], self.real), self.lanes)
+        values = []
         for slot, at in zip(self.total, self._places(target), strict=True):
-            value = builder.fsub(self._load(at), builder.fmul(rate, builder.load(slot)))
-            self._store(value, at)
-            bad = emit_fma(builder, value, self.zero, builder.load(self.bad))
-            builder.store(bad, self.bad)
+            values.append(builder.fsub(self._load(at), builder.fmul(rate, builder.load(slot))))
+            self._store(values[-1], at)
+        while len(values) > 1:  # not finite where one of them isn't; FMAs of each took 1.05 x
+            pairs = [builder.fadd(*values[i : i + 2]) for i in range(0, len(values) - 1, 2)]
+            values = pairs + values[2 * len(pairs) :]
+        bad = emit_fma(builder, values[0], self.zero, builder.load(self.bad))
+        builder.store(bad, self.bad)
 
     def _add_bits(self, word, a):
         """One FMA for each vector of the row and bit of the word, from the lowest on."""

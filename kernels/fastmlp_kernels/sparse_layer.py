@@ -21,7 +21,7 @@ matter for, and `train` in epoch.py multiplies the rest of it whole.
 
 import numpy as np
 
-from fastmlp_kernels.blocking import LEAF, VECTOR_BITS, count_leaves, count_levels, lanes_of
+from fastmlp_kernels.blocking import LEAF, LINE, VECTOR_BITS, count_leaves, count_levels, lanes_of
 from fastmlp_kernels.columns import SMALLEST_WEIGHTS, columns_place, columns_size
 from fastmlp_kernels.epoch_table import (
     BIAS,
@@ -46,7 +46,7 @@ from fastmlp_kernels.epoch_table import (
     scratch_of,
 )
 from fastmlp_kernels.jit import jit, share
-from fastmlp_kernels.memory import array_at, load, store
+from fastmlp_kernels.memory import array_at, fetch_to_write, load, store
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words, find_columns, find_rows
 from fastmlp_kernels.sparse import ROWS_EACH, Sparse, add_leaf, multiply
 from fastmlp_kernels.weight_blocks import block_places, count_rows, has_bias
@@ -175,33 +175,43 @@ def look_ahead(epoch, sample, row, rows, distance, workspace):
 def sparse_forward(zero, epoch, layer, panel, sample, row, rows, ahead, workspace):
     """relu(x @ W + b) for a panel and up to 64 samples, with the rows from `row` on."""
     inputs, itemsize = layer_field(epoch, layer, INPUTS), epoch.itemsize
-    first, columns, width = panel[0], panel[1], panel[4]
+    first, width = panel[0], panel[4]
     x, x_row = layer_input(epoch, layer, sample, row)
     W = columns_place(epoch, layer, first, 0, width)
     bias = W + inputs * width * itemsize if layer_field(epoch, layer, BIAS) else 0
     total = scratch_of(epoch, workspace) + WORD * WORD_BYTES
-    it = sparse_rows(epoch, rows, count_words(inputs), x_row, bias, width, total, ahead)
+    slots, words = total + rows * width * itemsize, count_words(inputs)
+    it = sparse_rows(epoch, rows, words, x_row, bias, width, total, slots, ahead)
+    fetch_rows(epoch, layer, H, row, rows, panel)
     multiply(zero, it, inputs, row_words_at(epoch, layer, row), x, W)
     for i in range(rows):
         h = buffer_row(epoch, layer, H, row + i) + first * itemsize
-        store_relu(zero, it.total + i * width * itemsize, h, columns)
+        store_relu(zero, it.total + i * width * itemsize, h, width)
+
+
+@jit
+def fetch_rows(epoch, layer, field, row, rows, panel):
+    """Bring a panel's columns of H or GRAD near, which will be written: stores would wait."""
+    for i in range(row, row + rows):
+        place = buffer_row(epoch, layer, field, i) + panel[0] * epoch.itemsize
+        for line in range(0, panel[1] * epoch.itemsize, LINE):
+            fetch_to_write(place + line)
 
 
 @jit
 def store_relu(zero, source, target, size):
-    """relu of so many elements, from one address to another."""
+    """relu of so many elements, from one address to another: whole vectors, of a row's padding."""
     values, h = array_at(zero, source, size), array_at(zero, target, size)
     for j in range(size):
         h[j] = values[j] if values[j] > zero else zero
 
 
 @jit
-def sparse_rows(epoch, rows, words, a_row, bias, width, total, ahead):
-    """The product of `rows` samples, of so many words, with a panel; C and its slots at `total`."""
-    size = rows * width
+def sparse_rows(epoch, rows, words, a_row, bias, width, total, slots, ahead):
+    """The product of `rows` samples, of so many words, with a panel; C and its slots: addresses."""
     return Sparse(
         rows, 0, words, a_row, 1, width, bias, width, lanes_of(epoch.itemsize), epoch.itemsize,
-        total, total + size * epoch.itemsize, size, 0, 0, epoch.fails, epoch.sparse_kernel, ahead,
+        total, slots, rows * width, 0, 0, epoch.fails, epoch.sparse_kernel, ahead,
     )  # fmt: skip
 
 
@@ -218,7 +228,9 @@ def sparse_backward(zero, epoch, layer, row, rows, workspace):
         find_rows(zero, grad, grad_row, epoch.itemsize, chunk, outputs, slice(0, count), words)
         for panel in row_panels(epoch, layer, workspace):
             W = layer_field(epoch, layer, PACKED_TRANSPOSE) + panel[0] * outputs * epoch.itemsize
-            it = sparse_rows(epoch, chunk, count, grad_row, 0, panel[4], total, 0)
+            slots = total + chunk * panel[4] * epoch.itemsize
+            it = sparse_rows(epoch, chunk, count, grad_row, 0, panel[4], total, slots, 0)
+            fetch_rows(epoch, layer - 1, GRAD, first, chunk, panel)
             multiply(zero, it, outputs, words, grad, W)
             gate_rows(zero, epoch, layer - 1, panel, first, it)
 
@@ -283,7 +295,7 @@ def sparse_gradient(zero, epoch, block, words, total, slots, rate):
 
 
 @jit
-def block_columns(epoch, block):
+def found_columns(epoch, block):
     """The address of the column words of a block's rows, which a stage has found."""
     words = block.first * epoch.words_each * WORD_BYTES
     return layer_field(epoch, block.layer, COLUMN_WORDS) + words
