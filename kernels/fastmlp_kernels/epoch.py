@@ -61,12 +61,12 @@ from fastmlp_kernels.epoch_table import (
     layer_field,
 )
 from fastmlp_kernels.forward_backward import forward_backward
-from fastmlp_kernels.input_parts import (
+from fastmlp_kernels.input_leaves import (
     count_chunks,
-    count_parts,
-    join_parts,
-    part_task,
-    share_inputs,
+    count_input_leaves,
+    join_leaves,
+    leaf_task,
+    share_leaves,
 )
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
 from fastmlp_kernels.memory import address, aligned, array_at, fields_at, keep_alive
@@ -105,7 +105,7 @@ from fastmlp_kernels.weight_update import (
 )
 
 GIVEN = START + 1  # numbers of a layer that the caller gives: inputs, outputs, bias, start
-PACK, FIND, GATHER, SPARSE_FORWARD, PART_FORWARD, BY_COLUMNS = range(6)
+PACK, FIND, GATHER, SPARSE_FORWARD, LEAF_FORWARD, BY_COLUMNS = range(6)
 SAMPLES, LEAVES, WEIGHTS, UNPACK = range(6, 10)
 RATES, GATHERED, WORKSPACE, WORKSPACE_BYTES, PARTS, TEAM = map(
     Epoch._fields.index, ["rates", "gathered", "workspace", "workspace_bytes", "parts", "team"]
@@ -125,8 +125,8 @@ def count_tasks(epoch):
         return count_find_tasks(epoch)
     if epoch.stage == SPARSE_FORWARD:
         return count_sparse_tasks(epoch)
-    if epoch.stage == PART_FORWARD:
-        return count_parts(epoch) * count_chunks(epoch)
+    if epoch.stage == LEAF_FORWARD:
+        return count_input_leaves(epoch) * count_chunks(epoch)
     if epoch.stage == BY_COLUMNS:
         return count_forward_tasks(epoch)
     if epoch.stage == SAMPLES:
@@ -150,8 +150,8 @@ def run_task(zero, epoch, number, thread):
         find_task(zero, epoch, number, workspace)
     elif epoch.stage == SPARSE_FORWARD:
         sparse_forward_task(zero, epoch, number, workspace)
-    elif epoch.stage == PART_FORWARD:
-        part_task(zero, epoch, number, workspace)
+    elif epoch.stage == LEAF_FORWARD:
+        leaf_task(zero, epoch, number, workspace)
     elif epoch.stage == BY_COLUMNS:
         forward_task(zero, epoch, number, workspace)
     elif epoch.stage == SAMPLES:
@@ -159,7 +159,7 @@ def run_task(zero, epoch, number, thread):
         row = number * each
         rows = min(each, epoch.rows - row)
         if layer_field(epoch, 0, SUMS):
-            join_parts(zero, epoch, row, rows, workspace)
+            join_leaves(zero, epoch, row, rows, workspace)
         forward_backward(zero, epoch, epoch.first + row, row, rows, thread, workspace)
         if epoch.sparse:
             watch_gradients(zero, epoch, row, rows)
@@ -219,8 +219,8 @@ def help_team(data, thread):
 @jit
 def stage_ends(epoch):
     """Where each thread's tasks of the present stage end, for open_stage."""
-    if epoch.stage == PART_FORWARD:
-        return epoch.part_ends, count_chunks(epoch)
+    if epoch.stage == LEAF_FORWARD:
+        return epoch.leaf_ends, count_chunks(epoch)
     if epoch.stage == PACK or epoch.stage == WEIGHTS or epoch.stage == UNPACK:
         return epoch.block_ends, 1
     return 0, 1
@@ -277,7 +277,7 @@ def run_samples(data):
         return
     for layer in range(epoch.by_columns):
         if layer_field(epoch, layer, SUMS):
-            run_stage(data, PART_FORWARD, layer)
+            run_stage(data, LEAF_FORWARD, layer)
             continue
         if is_sparse(epoch, layer):
             run_stage(data, FIND, layer)
@@ -350,13 +350,11 @@ def run_epoch(
     cut_weights(table, batch_size, by_columns, num_threads, lanes)
     buffers = lay_out(table, 0, rows, batch_size, by_columns, arrays, itemsize)
     blocks = np.empty((count_blocks(table, num_threads, itemsize), BLOCK_FIELDS), np.int64)
-    block_ends, part_ends = np.empty(num_threads, np.int64), np.empty(num_threads, np.int64)
-    part_sizes = np.zeros(count_leaves(layers[0, INPUTS], layers[0, BIAS]), np.int64)
-    part_order = np.empty(part_sizes.size, np.int64)
+    block_ends, leaf_ends = np.empty(num_threads, np.int64), np.empty(num_threads, np.int64)
+    leaf_order = np.empty(count_leaves(layers[0, INPUTS], layers[0, BIAS]), np.int64)
     if table[0, SUMS]:
-        share_inputs(x, part_sizes, part_order, part_ends)
-    parts_of_inputs = part_sizes, part_order, part_ends
-    set_blocks(blocks, block_ends, table, by_columns, parts_of_inputs, itemsize)
+        share_leaves(x, leaf_order, leaf_ends)
+    set_blocks(blocks, block_ends, table, by_columns, leaf_order, leaf_ends, itemsize)
     gathered_row = padded_row(x.shape[1], itemsize)
     hits = np.zeros(num_threads * HITS_APART, np.int64)
     one = np.ones(1, losses.dtype)
@@ -376,7 +374,7 @@ def run_epoch(
         0, 0, panels, 0, part_size, address(one), 0, code[1], code[2], code[3],
         itemsize, num_threads,
         address(blocks), blocks.shape[0], address(block_ends),
-        address(part_sizes), address(part_order), address(part_ends), by_columns, PACK, 0, 0, 0, batch_size, leaves_each,
+        address(leaf_order), address(leaf_ends), by_columns, PACK, 0, 0, 0, batch_size, leaves_each,
     )  # fmt: skip
     workspace = whole_lines(panels + workspace_elements(epoch, batch_size) * itemsize)
     gathered = whole_lines(rows * gathered_row * itemsize if order.size else 0)
@@ -395,8 +393,7 @@ def run_epoch(
     run_team(code[0], data, num_threads)
     keep_alive(memory), keep_alive(table), keep_alive(blocks)
     keep_alive(hits), keep_alive(one), keep_alive(rates)
-    keep_alive(block_ends), keep_alive(part_ends)
-    keep_alive(part_sizes), keep_alive(part_order)
+    keep_alive(block_ends), keep_alive(leaf_order), keep_alive(leaf_ends)
 
 
 @kernel(

@@ -33,7 +33,7 @@ from fastmlp_kernels.epoch_table import (
     H,
 )
 from fastmlp_kernels.forward_backward import scratch_size
-from fastmlp_kernels.input_parts import LEAF_WORDS, goes_by_parts, join_size
+from fastmlp_kernels.input_leaves import LEAF_WORDS, goes_by_leaves, join_size
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words
 from fastmlp_kernels.sparse import count_sparse_panels
@@ -56,7 +56,7 @@ def cut_weights(table, rows, by_columns, num_threads, lanes):
         inputs, outputs, panels = table[layer, INPUTS], table[layer, OUTPUTS], 1
         if table[layer, SPARSE]:
             panels = count_sparse_panels(outputs, rows, num_threads, lanes)
-            if goes_by_parts(table, by_columns, lanes) and not run_of_leaves(rows, num_threads):
+            if goes_by_leaves(table, by_columns, lanes) and not run_of_leaves(rows, num_threads):
                 panels, table[0, SUMS] = 1, 1  # lay_out will put an address there
         elif layer < by_columns:
             panels = count_panels(LEAF, outputs, lanes)

@@ -26,7 +26,7 @@ Epoch = namedtuple(
     " parts part_size one"  # gradients of runs of leaves, the elements of each; a 1
     " team task tile sparse_kernel itemsize num_threads"  # see team.py; a task; the micro-kernels
     " blocks blocks_count block_ends"  # of the weights, and where each thread's end
-    " part_sizes part_order part_ends"  # of the first layer's inputs: share_inputs
+    " leaf_order leaf_ends"  # of the first layer's inputs, and how many leaves threads have
     " by_columns"  # so many of the first layers go by columns: columns.py
     " stage layer step first rows leaves_each",  # now: first sample, samples, leaves of a task or 0
 )
@@ -36,8 +36,8 @@ EPOCH_FIELDS = len(Epoch._fields)
 # their gradients with the elements from row to row, of packed copies of W and of W^T, and of W in
 # panels of columns (0: none); in how many blocks of columns W is updated, its panels or 1, and in
 # how many of rows, the panels of W^T; whether its products pass over the zeros of its input, and
-# the words that tell which these are, by rows and by columns; and the sums of the parts of its
-# inputs (0: none), where these are tasks (input_parts.py).
+# the words that tell which these are, by rows and by columns; and the sums of the leaves of its
+# inputs (0: none), where these are tasks (input_leaves.py).
 INPUTS, OUTPUTS, BIAS, START, H, GRAD, ROW, PACKED, PACKED_TRANSPOSE, COLUMNS = range(10)
 PANELS, ROW_PANELS, SPARSE, ROW_WORDS, COLUMN_WORDS, SUMS = range(10, 16)
 FIELDS = 16

@@ -180,8 +180,7 @@ def sparse_forward(zero, epoch, layer, panel, sample, row, rows, ahead, workspac
     W = columns_place(epoch, layer, first, 0, width)
     bias = W + inputs * width * itemsize if layer_field(epoch, layer, BIAS) else 0
     total = scratch_of(epoch, workspace) + WORD * WORD_BYTES
-    slots, words = total + rows * width * itemsize, count_words(inputs)
-    it = sparse_rows(epoch, rows, words, x_row, bias, width, total, slots, ahead)
+    it = sparse_rows(epoch, rows, count_words(inputs), x_row, bias, width, total, ahead)
     fetch_rows(epoch, layer, H, row, rows, panel)
     multiply(zero, it, inputs, row_words_at(epoch, layer, row), x, W)
     for i in range(rows):
@@ -200,18 +199,19 @@ def fetch_rows(epoch, layer, field, row, rows, panel):
 
 @jit
 def store_relu(zero, source, target, size):
-    """relu of so many elements, from one address to another: whole vectors, of a row's padding."""
+    """relu of a row, from one address to another: whole vectors, so of its padding, too."""
     values, h = array_at(zero, source, size), array_at(zero, target, size)
     for j in range(size):
         h[j] = values[j] if values[j] > zero else zero
 
 
 @jit
-def sparse_rows(epoch, rows, words, a_row, bias, width, total, slots, ahead):
-    """The product of `rows` samples, of so many words, with a panel; C and its slots: addresses."""
+def sparse_rows(epoch, rows, words, a_row, bias, width, total, ahead):
+    """The product of `rows` samples, of so many words, with a panel; C and its slots at `total`."""
+    size = rows * width
     return Sparse(
         rows, 0, words, a_row, 1, width, bias, width, lanes_of(epoch.itemsize), epoch.itemsize,
-        total, slots, rows * width, 0, 0, epoch.fails, epoch.sparse_kernel, ahead,
+        total, total + size * epoch.itemsize, size, 0, 0, epoch.fails, epoch.sparse_kernel, ahead,
     )  # fmt: skip
 
 
@@ -228,8 +228,7 @@ def sparse_backward(zero, epoch, layer, row, rows, workspace):
         find_rows(zero, grad, grad_row, epoch.itemsize, chunk, outputs, slice(0, count), words)
         for panel in row_panels(epoch, layer, workspace):
             W = layer_field(epoch, layer, PACKED_TRANSPOSE) + panel[0] * outputs * epoch.itemsize
-            slots = total + chunk * panel[4] * epoch.itemsize
-            it = sparse_rows(epoch, chunk, count, grad_row, 0, panel[4], total, slots, 0)
+            it = sparse_rows(epoch, chunk, count, grad_row, 0, panel[4], total, 0)
             fetch_rows(epoch, layer - 1, GRAD, first, chunk, panel)
             multiply(zero, it, outputs, words, grad, W)
             gate_rows(zero, epoch, layer - 1, panel, first, it)
@@ -295,7 +294,7 @@ def sparse_gradient(zero, epoch, block, words, total, slots, rate):
 
 
 @jit
-def found_columns(epoch, block):
+def block_columns(epoch, block):
     """The address of the column words of a block's rows, which a stage has found."""
     words = block.first * epoch.words_each * WORD_BYTES
     return layer_field(epoch, block.layer, COLUMN_WORDS) + words

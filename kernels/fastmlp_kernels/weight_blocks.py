@@ -61,14 +61,16 @@ def count_blocks(table, num_threads, itemsize):
 
 
 @jit
-def set_blocks(blocks, ends, table, by_columns, parts_of_inputs, itemsize):
+def set_blocks(blocks, ends, table, by_columns, leaf_order, leaf_ends, itemsize):
     """Fill the table of the blocks, (blocks, BLOCK_FIELDS), and `ends`: where each thread's end."""
     number, lanes = 0, lanes_of(itemsize)
     num_threads = ends.size
     for thread in range(num_threads):
         for layer in range(table.shape[0]):
             if table[layer, SUMS]:
-                number = set_part_blocks(blocks, number, table, thread, parts_of_inputs, itemsize)
+                number = set_leaf_blocks(
+                    blocks, number, table, thread, leaf_order, leaf_ends, itemsize
+                )
                 continue
             outputs = table[layer, OUTPUTS]
             inner = some_panels(table[layer, ROW_PANELS], table[layer, INPUTS], lanes)
@@ -93,13 +95,12 @@ def set_blocks(blocks, ends, table, by_columns, parts_of_inputs, itemsize):
 
 
 @jit
-def set_part_blocks(blocks, number, table, thread, parts_of_inputs, itemsize):
-    """The blocks of a thread's parts of the first layer's inputs: a word of them each."""
-    sizes, order, ends = parts_of_inputs
+def set_leaf_blocks(blocks, number, table, thread, leaf_order, leaf_ends, itemsize):
+    """The blocks of a thread's leaves of the first layer's inputs: a word of them each."""
     inputs, outputs = table[0, INPUTS], table[0, OUTPUTS]
     stride = panel_width(outputs, lanes_of(itemsize))
-    for leaf in order[ends[thread - 1] if thread else 0 : ends[thread]]:
-        stop = min((leaf + sizes[leaf]) * LEAF, inputs)
+    for leaf in leaf_order[leaf_ends[thread - 1] if thread else 0 : leaf_ends[thread]]:
+        stop = min((leaf + 1) * LEAF, inputs)
         for first in range(leaf * LEAF, stop, WORD):
             it = Block(0, 0, 0, first, min(first + WORD, stop), 0, outputs, stride)
             blocks[number] = np.array(it)

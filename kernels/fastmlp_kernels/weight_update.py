@@ -35,13 +35,13 @@ from fastmlp_kernels.epoch_table import (
     scratch_of,
 )
 from fastmlp_kernels.forward_backward import scratch_size
-from fastmlp_kernels.input_parts import block_columns, block_columns_size
+from fastmlp_kernels.input_leaves import leaf_columns, leaf_columns_size
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import array_at
 from fastmlp_kernels.packing import panels_at
 from fastmlp_kernels.product import partials_size, run_leaf, serial_product
 from fastmlp_kernels.sparse_layer import (
-    found_columns,
+    block_columns,
     sparse_gradient,
     sparse_leaf_gradient,
     sparse_scratch_size,
@@ -116,7 +116,7 @@ def update_scratch_size(epoch, block):
     """The elements of scratch that update_task needs for a block."""
     size = gradient_size(epoch, block)
     if is_sparse(epoch, block.layer):
-        words = block_columns_size(epoch) // epoch.itemsize
+        words = leaf_columns_size(epoch) // epoch.itemsize
         return size * (1 + count_levels(count_leaves(epoch.rows, 0))) + words
     return size + partials_size(describe_block(epoch, block, 0, 0))
 
@@ -133,15 +133,15 @@ def update_task(zero, epoch, number, workspace):
     block, scratch = read_block(epoch, number), scratch_of(epoch, workspace)
     if epoch.leaves_each:
         start = part_start(epoch, block)
-        join_runs(zero, epoch, start, count_rows(epoch, block) * block.stride)
+        join_parts(zero, epoch, start, count_rows(epoch, block) * block.stride)
         update_weights(zero, epoch, block, epoch.parts + start * epoch.itemsize)
     elif is_sparse(epoch, block.layer):
         rate = epoch.rates + epoch.step * epoch.itemsize if rides_sparse(epoch) else 0
         if layer_field(epoch, block.layer, SUMS):
-            words = block_columns(epoch, block, workspace)
-            scratch += block_columns_size(epoch)
+            words = leaf_columns(epoch, block, workspace)
+            scratch += leaf_columns_size(epoch)
         else:
-            words = found_columns(epoch, block)
+            words = block_columns(epoch, block)
         behind = scratch + gradient_size(epoch, block) * epoch.itemsize
         sparse_gradient(zero, epoch, block, words, scratch, behind, rate)
         if not rate:
@@ -207,7 +207,7 @@ def leaf_partials_size(epoch, layer):
 
 
 @jit
-def join_runs(zero, epoch, start, size):
+def join_parts(zero, epoch, start, size):
     """The first part's elements from `start` on = the tree over all parts' elements there."""
     leaves, first, number = count_leaves(epoch.rows, 0), 0, 0
     # Parts that wait for their neighbour, and their leaves: less for each, a power of two.
