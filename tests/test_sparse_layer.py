@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from fastmlp_kernels import blocking, columns, nonzeros, sparse_layer
+from fastmlp_kernels import (
+    blocking,
+    columns,
+    epoch,
+    epoch_table,
+    input_leaves,
+    nonzeros,
+    sparse_layer,
+)
 from fastmlp_kernels.cpu import vector_bits
 from fastmlp_kernels.memory import address
 from fastmlp_kernels.weight_update import OPTIMIZERS
@@ -12,6 +20,7 @@ import fastmlp
 from fastmlp import reference
 
 SIZES = [200, 90, 4]  # 4 words of inputs, the last of 8 bits
+BY_LEAVES = [530, 50, 4]  # three leaves of inputs, tasks of their own
 
 
 def data(samples, dtype, sizes=SIZES, share=0.2, seed=0):
@@ -55,17 +64,20 @@ def fit_both(x, labels, sizes=SIZES, bias=True, change=None, passes=True, **how)
     ("batch_size", "weight_decay"), [(1, 0.0), (30, 0.0), (30, 1e-2), (64, 0.0), (150, 1e-2)]
 )
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("sizes", [SIZES, BY_LEAVES])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_optimizer(dtype, optimizer, batch_size, weight_decay):
-    x, labels = data(67 if batch_size == 1 else 161, dtype)
+def test_every_optimizer(dtype, sizes, optimizer, batch_size, weight_decay):
+    x, labels = data(67 if batch_size == 1 else 161, dtype, sizes)
     how = {"optimizer": optimizer, "learning_rate": 0.02, "weight_decay": weight_decay}
-    fit_both(x, labels, epochs=2, batch_size=batch_size, **how)
+    fit_both(x, labels, sizes, epochs=2, batch_size=batch_size, **how)
 
 
 @pytest.mark.parametrize(
     ("sizes", "batch_size", "samples"),
     [
         ([256, 70, 3], 90, 100),  # the bias is a leaf of its own
+        ([512, 50, 3], 90, 200),
+        ([1300, 40, 3], 21, 200),  # six leaves of inputs
         ([530, 130, 150, 3], 40, 400),  # three leaves of inputs; the second layer goes by columns
         ([300, 60, 3], 600, 700),  # three leaves of samples
         ([90, 200, 3], 3000, 3300),  # runs of leaves for one thread
@@ -81,26 +93,28 @@ def test_every_size(dtype, bias, sizes, batch_size, samples):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("sizes", [SIZES, BY_LEAVES])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_samples_as_they_lie(dtype, shuffle):
-    x, labels = data(300, dtype)
-    fit_both(x, labels, epochs=2, batch_size=70, optimizer="sgd", shuffle=shuffle)
+def test_samples_as_they_lie(dtype, sizes, shuffle):
+    x, labels = data(300, dtype, sizes)
+    fit_both(x, labels, sizes, epochs=2, batch_size=70, optimizer="sgd", shuffle=shuffle)
 
 
 @pytest.mark.parametrize(
     ("batch_size", "value"),
     [(40, -0.0), (40, np.nan), (40, np.inf), (40, -np.inf), (3100, -0.0), (3100, np.inf)],
 )
+@pytest.mark.parametrize("sizes", [SIZES, BY_LEAVES])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_weights_that_zeros_matter_for(dtype, batch_size, value):
+def test_weights_that_zeros_matter_for(dtype, sizes, batch_size, value):
     # Of an input that is always zero: 0 * inf makes NaN of the sum, and the relu +0 of it.
-    x, labels = data(batch_size + 60, dtype)
+    x, labels = data(batch_size + 60, dtype, sizes)
     x[:, 3] = 0
 
     def change(model):
         model.W1[3] = value
 
-    fit_both(x, labels, change=change, epochs=1, batch_size=batch_size, optimizer="sgd")
+    fit_both(x, labels, sizes, change=change, epochs=1, batch_size=batch_size, optimizer="sgd")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -144,14 +158,15 @@ def test_gradients_that_are_not_finite(dtype, value, batch_size):
 
 @pytest.mark.parametrize("batch_size", [40, 3100])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+@pytest.mark.parametrize("sizes", [SIZES, BY_LEAVES])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_weights_that_overflow_on_the_way(dtype, optimizer, batch_size):
-    x, labels = data(batch_size + 90, dtype)
+def test_weights_that_overflow_on_the_way(dtype, sizes, optimizer, batch_size):
+    x, labels = data(batch_size + 90, dtype, sizes)
     rates = np.full(-(-len(x) // batch_size), 0.01)
     rates[-2] = np.finfo(dtype).max
     fit_both(
-        x, labels, epochs=1, batch_size=batch_size, optimizer=optimizer, learning_rate=rates,
-        shuffle=False,
+        x, labels, sizes, epochs=1, batch_size=batch_size, optimizer=optimizer,
+        learning_rate=rates, shuffle=False,
     )  # fmt: skip
 
 
@@ -310,6 +325,28 @@ def test_which_data_pays():
     assert not passes_over(model, data(100, np.float32, share=0.8)[0])
     assert not passes_over(fastmlp.MLP([200, 4], rng=0), x)  # no relu
     assert not passes_over(fastmlp.MLP([200, 9, 4], rng=0), x)  # a small layer
+
+
+def test_which_layers_go_by_leaves():
+    for dtype in DTYPES:
+        lanes = blocking.lanes_of(np.dtype(dtype).itemsize)
+        for sizes, expected in ((BY_LEAVES, True), ([256, 50, 4], False), ([530, 130, 4], False)):
+            table = np.zeros((len(sizes) - 1, epoch_table.FIELDS), np.int64)
+            table[:, : epoch.GIVEN] = fastmlp.MLP(sizes, dtype=dtype)._layers
+            sparse_layer.set_sparse(table, True, False, 1)
+            assert input_leaves.goes_by_leaves(table, 1, lanes) == expected
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3, 7])
+def test_leaves_are_shared(num_threads):
+    x = np.zeros((100, 1000), np.float32)
+    for leaf, count in enumerate([20, 50, 30, 1]):  # of inputs that aren't zero
+        x[:, 256 * leaf : 256 * leaf + count] = 1
+    order, ends = np.empty(4, np.int64), np.empty(num_threads, np.int64)
+    input_leaves.share_leaves(x, order, ends)
+    shares = [list(share) for share in np.split(order, ends[:-1])]
+    expected = {1: [[1, 2, 0, 3]], 2: [[1, 3], [2, 0]], 3: [[1], [2], [0, 3]]}
+    assert shares == expected.get(num_threads, [[1], [2], [0], [3], [], [], []])
 
 
 @pytest.mark.parametrize("rows", [1, 5, 63, 64])

@@ -7,7 +7,8 @@ where these are shuffled. A batch of many leaves is cut the other way: a task ta
 of samples through both, so that x is read from memory once, and the tree joins the runs' gradients.
 
 Where a layer's inputs are zero for the most part, its products pass over the zeros
-(sparse_layer.py); a stage finds them first.
+(sparse_layer.py); a stage finds them first, or the task itself where the first layer's tasks are
+leaves of its inputs (input_leaves.py). What a stage's tasks are stands in stages.py.
 
 Neither blocks nor tasks nor threads change a bit: the steps are those of the composition of the
 operations, with grad = -(label / samples) given to LogSoftmax.
@@ -19,22 +20,8 @@ import numba
 import numpy as np
 from numba.core import types
 
-from fastmlp_kernels.blocking import (
-    LEAF,
-    VECTOR_BITS,
-    count_leaves,
-    count_runs,
-    end_of_run,
-    lanes_of,
-    padded_row,
-    sample_rows,
-)
-from fastmlp_kernels.columns import (
-    columns_size,
-    count_by_columns,
-    count_forward_tasks,
-    forward_task,
-)
+from fastmlp_kernels.blocking import LEAF, VECTOR_BITS, count_leaves, lanes_of, padded_row
+from fastmlp_kernels.columns import columns_size, count_by_columns
 from fastmlp_kernels.epoch_memory import (
     LEAVES_PER_THREAD,
     cut_weights,
@@ -56,32 +43,31 @@ from fastmlp_kernels.epoch_table import (
     START,
     SUMS,
     Epoch,
-    gather,
     is_sparse,
     layer_field,
 )
-from fastmlp_kernels.forward_backward import forward_backward
-from fastmlp_kernels.input_leaves import (
-    count_chunks,
-    count_input_leaves,
-    join_leaves,
-    leaf_task,
-    share_leaves,
-)
+from fastmlp_kernels.input_leaves import share_leaves
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
 from fastmlp_kernels.memory import address, aligned, array_at, fields_at, keep_alive
 from fastmlp_kernels.microkernel import micro_kernel
 from fastmlp_kernels.nonzeros import count_words
 from fastmlp_kernels.parallel import call, run_team
 from fastmlp_kernels.sparse import sparse_kernel
-from fastmlp_kernels.sparse_layer import (
-    count_find_tasks,
-    count_sparse_tasks,
-    find_task,
-    pays_to_skip,
-    set_sparse,
-    sparse_forward_task,
-    sparse_leaf_forward,
+from fastmlp_kernels.sparse_layer import pays_to_skip, set_sparse
+from fastmlp_kernels.stages import (
+    BY_COLUMNS,
+    FIND,
+    GATHER,
+    LEAF_FORWARD,
+    LEAVES,
+    PACK,
+    SAMPLES,
+    SPARSE_FORWARD,
+    UNPACK,
+    WEIGHTS,
+    count_tasks,
+    run_task,
+    stage_ends,
 )
 from fastmlp_kernels.team import (
     await_stage,
@@ -94,106 +80,16 @@ from fastmlp_kernels.team import (
     team_bytes,
     wait,
 )
-from fastmlp_kernels.watch import has_failed, watch_gradients, watch_signs, watch_weights
-from fastmlp_kernels.weight_blocks import BLOCK_FIELDS, count_blocks, read_block, set_blocks
-from fastmlp_kernels.weight_copies import pack_task, unpack_task
-from fastmlp_kernels.weight_update import (
-    SGD,
-    leaf_gradients,
-    round_rates,
-    update_task,
-)
+from fastmlp_kernels.watch import has_failed
+from fastmlp_kernels.weight_blocks import BLOCK_FIELDS, count_blocks, set_blocks
+from fastmlp_kernels.weight_update import SGD, round_rates
 
 GIVEN = START + 1  # numbers of a layer that the caller gives: inputs, outputs, bias, start
-PACK, FIND, GATHER, SPARSE_FORWARD, LEAF_FORWARD, BY_COLUMNS = range(6)
-SAMPLES, LEAVES, WEIGHTS, UNPACK = range(6, 10)
 RATES, GATHERED, WORKSPACE, WORKSPACE_BYTES, PARTS, TEAM = map(
     Epoch._fields.index, ["rates", "gathered", "workspace", "workspace_bytes", "parts", "team"]
 )
 STAGE, LAYER, STEP, FIRST, ROWS, LEAVES_EACH = range(EPOCH_FIELDS - 6, EPOCH_FIELDS)
 FAILS, STEPS_DONE, HITS_DONE, REPORT = range(4)  # what the driver writes at epoch.fails
-
-GATHER_EACH = 16  # samples of a task that only gathers them
-
-
-@jit
-def count_tasks(epoch):
-    """How many tasks the present stage is."""
-    if epoch.stage == GATHER:
-        return (epoch.rows + GATHER_EACH - 1) // GATHER_EACH
-    if epoch.stage == FIND:
-        return count_find_tasks(epoch)
-    if epoch.stage == SPARSE_FORWARD:
-        return count_sparse_tasks(epoch)
-    if epoch.stage == LEAF_FORWARD:
-        return count_input_leaves(epoch) * count_chunks(epoch)
-    if epoch.stage == BY_COLUMNS:
-        return count_forward_tasks(epoch)
-    if epoch.stage == SAMPLES:
-        each = sample_rows(epoch.rows, epoch.num_threads)
-        return (epoch.rows + each - 1) // each
-    if epoch.stage == LEAVES:
-        leaves = count_leaves(epoch.rows, 0)
-        return count_runs(leaves, epoch.leaves_each, epoch.num_threads)
-    return epoch.blocks_count
-
-
-@jit
-def run_task(zero, epoch, number, thread):
-    """Task `number` of the present stage."""
-    workspace = epoch.workspace + thread * epoch.workspace_bytes
-    if epoch.stage == GATHER:
-        row = number * GATHER_EACH
-        rows, inputs = min(GATHER_EACH, epoch.rows - row), layer_field(epoch, 0, INPUTS)
-        gather(epoch, epoch.first + row, row, rows, 0, inputs)
-    elif epoch.stage == FIND:
-        find_task(zero, epoch, number, workspace)
-    elif epoch.stage == SPARSE_FORWARD:
-        sparse_forward_task(zero, epoch, number, workspace)
-    elif epoch.stage == LEAF_FORWARD:
-        leaf_task(zero, epoch, number, workspace)
-    elif epoch.stage == BY_COLUMNS:
-        forward_task(zero, epoch, number, workspace)
-    elif epoch.stage == SAMPLES:
-        each = sample_rows(epoch.rows, epoch.num_threads)
-        row = number * each
-        rows = min(each, epoch.rows - row)
-        if layer_field(epoch, 0, SUMS):
-            join_leaves(zero, epoch, row, rows, workspace)
-        forward_backward(zero, epoch, epoch.first + row, row, rows, thread, workspace)
-        if epoch.sparse:
-            watch_gradients(zero, epoch, row, rows)
-    elif epoch.stage == LEAVES:
-        run_leaves(zero, epoch, number, thread, workspace)
-    elif epoch.stage == WEIGHTS:
-        update_task(zero, epoch, number, workspace)
-    elif epoch.stage == PACK:
-        pack_task(zero, epoch, number, workspace)
-        block = read_block(epoch, number)
-        if epoch.sparse:
-            watch_signs(zero, epoch, block)
-        if is_sparse(epoch, block.layer):
-            watch_weights(zero, epoch, block)
-    else:
-        unpack_task(epoch, number)
-
-
-@jit
-def run_leaves(zero, epoch, number, thread, workspace):
-    """A run of leaves of the batch's samples: from the forward pass to their gradients."""
-    leaves, row = count_leaves(epoch.rows, 0), thread * LEAF
-    first, stop = 0, end_of_run(leaves, epoch.leaves_each, epoch.num_threads, 0)
-    for _ in range(number):
-        first, stop = stop, end_of_run(leaves, epoch.leaves_each, epoch.num_threads, stop)
-    target = epoch.parts + number * epoch.part_size * epoch.itemsize
-    for leaf in range(first, stop):
-        rows, sample = min(LEAF, epoch.rows - leaf * LEAF), epoch.first + leaf * LEAF
-        if is_sparse(epoch, 0):
-            sparse_leaf_forward(zero, epoch, sample, row, rows, thread, workspace)
-        forward_backward(zero, epoch, sample, row, rows, thread, workspace)
-        if epoch.sparse:
-            watch_gradients(zero, epoch, row, rows)
-        leaf_gradients(zero, epoch, leaf, first, stop, row, thread, target, workspace)
 
 
 @jit
@@ -214,16 +110,6 @@ def help_team(data, thread):
         spins = 0
         call(epoch.task, data, number, thread)
         finish_task(team, thread)
-
-
-@jit
-def stage_ends(epoch):
-    """Where each thread's tasks of the present stage end, for open_stage."""
-    if epoch.stage == LEAF_FORWARD:
-        return epoch.leaf_ends, count_chunks(epoch)
-    if epoch.stage == PACK or epoch.stage == WEIGHTS or epoch.stage == UNPACK:
-        return epoch.block_ends, 1
-    return 0, 1
 
 
 @jit

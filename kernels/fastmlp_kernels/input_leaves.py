@@ -1,4 +1,4 @@
-"""A first layer whose rows belong to threads: the leaves of its inputs are the forward pass's tasks.
+"""A first layer whose rows belong to threads: leaves of its inputs are the forward pass's tasks.
 
     sums[leaf] = x @ W over the inputs of one leaf (and b with the last)
     h = relu(the tree over sums)
@@ -41,7 +41,7 @@ from fastmlp_kernels.jit import jit, share
 from fastmlp_kernels.memory import array_at, copy, load
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words, find_columns, find_rows
 from fastmlp_kernels.sparse import add_leaf, count_sparse_panels
-from fastmlp_kernels.sparse_layer import look_ahead, sparse_rows, store_relu
+from fastmlp_kernels.sparse_layer import samples_ahead, sparse_rows, store_relu
 
 LEAF_WORDS = LEAF // WORD
 FEWEST_ROWS = 8  # of x in a task, which share the rows of W that come to the level-1 cache
@@ -131,7 +131,7 @@ def leaf_task(zero, epoch, number, workspace):
     width = column_panels(epoch, 0, workspace)[0, 4]
     W = columns_place(epoch, 0, 0, first, width)
     bias = W + inputs * width * itemsize if layer_field(epoch, 0, BIAS) else 0
-    ahead = look_ahead(epoch, sample, row, rows, epoch.rows, workspace)
+    ahead = samples_ahead(epoch, sample, row, rows, epoch.rows, workspace)
     total = leaf_sums(epoch, leaf, row, width)
     it = sparse_rows(epoch, rows, count, x_row, bias, width, total, ahead)
     add_leaf(zero, it, 0, leaf == count_input_leaves(epoch) - 1, count, words, x, W)

@@ -45,9 +45,9 @@ ROWS_EACH = 64  # of C, which wait in the level-2 cache for the next rows of B
 # more row, of ones; bias: the address of one more row of B, for one more column of ones, or 0.
 # total (rows, width): C, and at `slots` more of that size, slot_size apart, where leaves wait.
 # rate: the address of a finite rate, for target = target - rate * C, C of one leaf, or 0; `fails`:
-# the address of a number that becomes 1 where this is not finite. ahead: the address of a number
-# for each of up to 64 rows, how many bytes from its elements of A lie others, to fetch meanwhile;
-# or 0.
+# the address of a number that becomes 1 where the sum of a row of it isn't finite. ahead: the
+# address of a number for each of up to 64 rows, how many bytes from its elements of A lie others,
+# to fetch meanwhile; or 0.
 Sparse = namedtuple(
     "Sparse",
     "rows ones words_row a_row a_step b_step bias width lanes itemsize total slots slot_size"

@@ -146,13 +146,13 @@ def sparse_forward_task(zero, epoch, number, workspace):
     sample, rows, ahead = epoch.first + mine.start, mine.stop - mine.start, 0
     # Once for each thread, about: its cache is where they will be read.
     if layer == 0 and number // chunks % max(1, panels.shape[0] // epoch.num_threads) == 0:
-        ahead = look_ahead(epoch, sample, mine.start, rows, epoch.rows, workspace)
+        ahead = samples_ahead(epoch, sample, mine.start, rows, epoch.rows, workspace)
     panel = panels[number // chunks]
     sparse_forward(zero, epoch, layer, panel, sample, mine.start, rows, ahead, workspace)
 
 
 @jit
-def look_ahead(epoch, sample, row, rows, distance, workspace):
+def samples_ahead(epoch, sample, row, rows, distance, workspace):
     """For up to 64 rows of x, how far away in memory the samples lie that come `distance` later.
 
     The address of these numbers, in bytes, or 0 where none come. Fetching these samples while the
@@ -161,13 +161,13 @@ def look_ahead(epoch, sample, row, rows, distance, workspace):
     """
     if sample + distance >= epoch.samples:
         return 0
-    place = scratch_of(epoch, workspace)
+    place, (x, x_row) = scratch_of(epoch, workspace), layer_input(epoch, 0, sample, row)
     for i in range(rows):
         number = min(sample + distance + i, epoch.samples - 1)
         if epoch.order:
             number = load(np.int64(0), epoch.order, number)
-        there = epoch.x + number * epoch.x_row * epoch.itemsize
-        store(there - layer_input(epoch, 0, sample + i, row + i)[0], place, i)
+        there, here = number * epoch.x_row, i * x_row
+        store(epoch.x - x + (there - here) * epoch.itemsize, place, i)
     return place
 
 
@@ -320,7 +320,7 @@ def sparse_leaf_forward(zero, epoch, sample, row, rows, thread, workspace):
         find(
             zero, epoch, 0, sample + first, row + first, count, words, place, LEAF_WORDS, workspace
         )  # fmt: skip
-        ahead = look_ahead(epoch, sample + first, row + first, count, LEAF, workspace)
+        ahead = samples_ahead(epoch, sample + first, row + first, count, LEAF, workspace)
         for panel in column_panels(epoch, 0, workspace):
             sparse_forward(
                 zero, epoch, 0, panel, sample + first, row + first, count, ahead, workspace
