@@ -215,6 +215,18 @@ def compiled(dtype):
 
 
 @jit
+def share_weights(x, table, by_columns, num_threads):
+    """The blocks of the weights, the leaves of the first layer's inputs, and where threads' end."""
+    blocks = np.empty((count_blocks(table, num_threads, x.itemsize), BLOCK_FIELDS), np.int64)
+    block_ends, leaf_ends = np.empty(num_threads, np.int64), np.empty(num_threads, np.int64)
+    leaf_order = np.empty(count_leaves(table[0, INPUTS], table[0, BIAS]), np.int64)
+    if table[0, SUMS]:
+        share_leaves(x, leaf_order, leaf_ends)
+    set_blocks(blocks, block_ends, table, by_columns, leaf_order, leaf_ends, x.itemsize)
+    return blocks, block_ends, leaf_order, leaf_ends
+
+
+@jit
 def run_epoch(
     x, order, labels, layers, parameters, states, optimizer, constants, batch_size, losses, report,
     code, num_threads, skips, skips_x,
@@ -235,12 +247,7 @@ def run_epoch(
     set_sparse(table, skips_x, skips and leaves_each == 0, by_columns)
     cut_weights(table, batch_size, by_columns, num_threads, lanes)
     buffers = lay_out(table, 0, rows, batch_size, by_columns, arrays, itemsize)
-    blocks = np.empty((count_blocks(table, num_threads, itemsize), BLOCK_FIELDS), np.int64)
-    block_ends, leaf_ends = np.empty(num_threads, np.int64), np.empty(num_threads, np.int64)
-    leaf_order = np.empty(count_leaves(layers[0, INPUTS], layers[0, BIAS]), np.int64)
-    if table[0, SUMS]:
-        share_leaves(x, leaf_order, leaf_ends)
-    set_blocks(blocks, block_ends, table, by_columns, leaf_order, leaf_ends, itemsize)
+    blocks, block_ends, leaf_order, leaf_ends = share_weights(x, table, by_columns, num_threads)
     gathered_row = padded_row(x.shape[1], itemsize)
     hits = np.zeros(num_threads * HITS_APART, np.int64)
     one = np.ones(1, losses.dtype)
