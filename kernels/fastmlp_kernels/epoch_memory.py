@@ -33,11 +33,11 @@ from fastmlp_kernels.epoch_table import (
     H,
 )
 from fastmlp_kernels.forward_backward import scratch_size
-from fastmlp_kernels.input_leaves import LEAF_WORDS, goes_by_leaves, join_size
+from fastmlp_kernels.input_leaves import goes_by_leaves, join_size
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words
 from fastmlp_kernels.sparse import count_sparse_panels
-from fastmlp_kernels.sparse_layer import sparse_scratch_size
+from fastmlp_kernels.sparse_layer import LEAF_WORDS, sparse_scratch_size
 from fastmlp_kernels.weight_blocks import read_block
 from fastmlp_kernels.weight_update import (
     leaf_partials_size,

@@ -41,9 +41,8 @@ from fastmlp_kernels.jit import jit, share
 from fastmlp_kernels.memory import array_at, copy, load
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words, find_columns, find_rows
 from fastmlp_kernels.sparse import add_leaf, count_sparse_panels
-from fastmlp_kernels.sparse_layer import samples_ahead, sparse_rows, store_relu
+from fastmlp_kernels.sparse_layer import LEAF_WORDS, samples_ahead, sparse_rows, store_relu
 
-LEAF_WORDS = LEAF // WORD
 FEWEST_ROWS = 8  # of x in a task, which share the rows of W that come to the level-1 cache
 JOIN_ROWS = 16  # of all sums at once: long loops, in the level-1 cache
 LOOKS = 64  # samples by which leaves are given to threads

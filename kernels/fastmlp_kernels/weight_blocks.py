@@ -1,8 +1,9 @@
 """How the weights are cut into blocks, the tasks that update them: runs of rows of a layer's W.
 
-A layer that goes by columns (columns.py) has such runs for each of its panels. The blocks come in
-the order of the threads, each with its share of every layer, so that from step to step a thread has
-the same panels; where shares aren't even, it has a neighbour's block at an end of its own.
+A layer that goes by columns (columns.py) has such runs for each of its panels; one that goes by
+leaves of its inputs (input_leaves.py) has words of them. The blocks come in the order of the
+threads, each with its share of every layer: from step to step a thread has the same panels, or the
+rows of its leaves.
 """
 
 from collections import namedtuple
