@@ -170,6 +170,23 @@ def test_weights_that_overflow_on_the_way(dtype, sizes, optimizer, batch_size):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("sizes", [SIZES, BY_LEAVES])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_weight_that_overflows(dtype, sizes):
+    # Of an input that is zero in all later steps, where 0 * inf makes NaN.
+    x, labels = data(120, dtype, sizes)
+    x[:, 3] = 0
+    x[5, 3] = np.finfo(dtype).max
+
+    def change(model):
+        model.W1[3] = 0
+        model.W2 *= dtype(1e3)
+
+    how = {"optimizer": "sgd", "learning_rate": 1e-3, "shuffle": False}
+    expected = fit_both(x, labels, sizes, change=change, epochs=1, batch_size=40, **how)
+    assert np.isinf(expected.W1[3]).any()
+
+
 def test_a_rate_beyond_float32():
     x, labels = data(90, np.float32)
     fit_both(x, labels, epochs=1, batch_size=30, optimizer="sgd", learning_rate=1e39)
