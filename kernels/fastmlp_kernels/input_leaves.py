@@ -40,7 +40,7 @@ from fastmlp_kernels.epoch_table import (
 from fastmlp_kernels.jit import jit, share
 from fastmlp_kernels.memory import array_at, copy, load
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words, find_columns, find_rows
-from fastmlp_kernels.sparse import add_leaf, count_sparse_panels
+from fastmlp_kernels.sparse import FETCH_ROWS, add_leaf, count_sparse_panels
 from fastmlp_kernels.sparse_layer import LEAF_WORDS, samples_ahead, sparse_rows, store_relu
 
 FEWEST_ROWS = 8  # of x in a task, which share the rows of W that come to the level-1 cache
@@ -121,18 +121,19 @@ def leaf_task(zero, epoch, number, workspace):
     mine = share(epoch.rows, number % chunks, chunks)
     sample, row, rows = epoch.first + mine.start, mine.start, mine.stop - mine.start
     first, inputs, itemsize = leaf * LEAF, inputs_of_leaf(epoch, leaf), epoch.itemsize
-    if epoch.order:
-        gather(epoch, sample, row, rows, first, first + inputs)
     x, x_row = layer_input(epoch, 0, sample, row)
     x += first * itemsize
-    words, count = leaf_words(epoch, leaf, row), count_words(inputs)
-    find_rows(zero, x, x_row, itemsize, rows, inputs, slice(0, count), words)
+    words, count, whole = leaf_words(epoch, leaf, row), count_words(inputs), inputs // WORD
+    if whole < count:
+        if epoch.order:
+            gather(epoch, sample, row, rows, first + whole * WORD, first + inputs)
+        find_rows(zero, x, x_row, itemsize, rows, inputs, slice(whole, count), words)
     width = column_panels(epoch, 0, workspace)[0, 4]
     W = columns_place(epoch, 0, 0, first, width)
     bias = W + inputs * width * itemsize if layer_field(epoch, 0, BIAS) else 0
-    ahead = samples_ahead(epoch, sample, row, rows, epoch.rows, workspace)
+    sources = samples_ahead(epoch, sample, row, rows + FETCH_ROWS, 0, workspace)
     total = leaf_sums(epoch, leaf, row, width)
-    it = sparse_rows(epoch, rows, count, x_row, bias, width, total, ahead)
+    it = sparse_rows(epoch, rows, count, x_row, bias, width, total, 0, whole, sources)
     add_leaf(zero, it, 0, leaf == count_input_leaves(epoch) - 1, count, words, x, W)
 
 

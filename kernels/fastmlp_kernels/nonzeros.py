@@ -25,18 +25,23 @@ def count_words(count):
     return (count + WORD - 1) // WORD
 
 
+def emit_word(emitter, address):
+    """Emit the word of 64 elements from `address` on."""
+    builder, word = emitter.builder, constant(0)
+    for first in range(0, WORD, emitter.lanes):
+        value = emitter._load(emitter._address(address, constant(first)))
+        mask = builder.fcmp_unordered("!=", value, emitter.zero)
+        bits = builder.zext(builder.bitcast(mask, ir.IntType(emitter.lanes)), INT)
+        word = builder.or_(word, builder.shl(bits, constant(first)))
+    return word
+
+
 @intrinsic
 def _vector_word(typing_context, zero, address):
     """The word of 64 elements from `address` on."""
 
     def codegen(context, builder, signature, values):
-        emitter, word = Emitter(builder, signature.args[0]), constant(0)
-        for first in range(0, WORD, emitter.lanes):
-            value = emitter._load(emitter._address(values[1], constant(first)))
-            mask = builder.fcmp_unordered("!=", value, emitter.zero)
-            bits = builder.zext(builder.bitcast(mask, ir.IntType(emitter.lanes)), INT)
-            word = builder.or_(word, builder.shl(bits, constant(first)))
-        return word
+        return emit_word(Emitter(builder, signature.args[0]), values[1])
 
     return types.int64(zero, address), codegen
 

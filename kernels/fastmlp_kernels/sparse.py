@@ -31,13 +31,15 @@ from fastmlp_kernels.blocking import (
 from fastmlp_kernels.emitter import INT, Emitter, constant, emit_fma
 from fastmlp_kernels.jit import address_of, jit
 from fastmlp_kernels.memory import array_at, emit_fetch
-from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words
+from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words, emit_word
 from fastmlp_kernels.parallel import call
 
 # A row of a panel has up to 448 bytes, so that 64 rows of B leave room in 32 KiB of the level-1
 # cache; and there must be registers for an element of A and a vector of B beside it.
 PANEL_BYTES = 448
 MOST_VECTORS = min(PANEL_BYTES * 8 // max(VECTOR_BITS, 64), REGISTERS - 3)
+
+FETCH_ROWS = 8  # later are the rows of A that are fetched while a row's bits are found
 
 ROWS_EACH = 64  # of C, which wait in the level-2 cache for the next rows of B
 
@@ -47,17 +49,19 @@ ROWS_EACH = 64  # of C, which wait in the level-2 cache for the next rows of B
 # rate: the address of a finite rate, for target = target - rate * C, C of one leaf, or 0; `fails`:
 # the address of a number that becomes 1 where the sum of a row of it isn't finite. ahead: the
 # address of a number for each of up to 64 rows, how many bytes from its elements of A lie others,
-# to fetch meanwhile; or 0.
+# to fetch meanwhile; or 0. finds: of so many words of a row the kernel itself sets the bits, from
+# elements that lie as many bytes from those of A as the numbers at `sources` tell, one for each row
+# and FETCH_ROWS more; copies: whether it copies them to A.
 Sparse = namedtuple(
     "Sparse",
     "rows ones words_row a_row a_step b_step bias width lanes itemsize total slots slot_size"
-    " target rate fails kernel ahead",
+    " target rate fails kernel ahead finds sources copies",
 )
 
 # `opens`: total starts at +0; with a rate, it is not stored, but the target falls.
 ARGUMENTS = (
     *("vectors", "rows", "words", "words_row", "a", "a_row", "a_step", "b", "b_step"),
-    *("total", "opens", "target", "rate", "fails", "ahead"),
+    *("total", "opens", "target", "rate", "fails", "ahead", "sources", "copies"),
 )
 
 
@@ -78,15 +82,28 @@ class SparseRows(Emitter):
         )
         words_row = builder.mul(argument["words_row"], constant(WORD_BYTES))
         steps = {"words": words_row, "a": a_row, "total": row_bytes, "target": row_bytes}
-        steps["ahead"] = constant(WORD_BYTES)
+        steps["ahead"] = steps["sources"] = constant(WORD_BYTES)
         place = {name: cgutils.alloca_once_value(builder, argument[name]) for name in steps}
-        opens, updates, fetches = (
+        opens, updates, fetches, finds = (
             builder.icmp_signed("!=", argument[name], constant(0))
-            for name in ("opens", "rate", "ahead")
+            for name in ("opens", "rate", "ahead", "sources")
         )
         self.bad = cgutils.alloca_once_value(builder, self.zero)
-        with cgutils.for_range(builder, argument["rows"]):
-            words, a, total, target, ahead = (builder.load(place[name]) for name in steps)
+        found = cgutils.alloca_once_value(builder, constant(0))
+        with builder.if_then(finds):
+            builder.store(self._find(argument["a"], argument["sources"]), found)
+        last = builder.sub(argument["rows"], constant(1))
+        with cgutils.for_range(builder, argument["rows"]) as loop:
+            words, a, total, target, ahead, sources = (builder.load(place[name]) for name in steps)
+            with builder.if_then(finds):
+                # A row early, as its elements and its bits take their time.
+                builder.store(builder.load(found), builder.inttoptr(words, INT.as_pointer()))
+                next_sources = builder.add(sources, constant(WORD_BYTES))
+                with builder.if_then(builder.icmp_signed("!=", loop.index, last)):
+                    builder.store(self._find(builder.add(a, a_row), next_sources), found)
+                later = builder.add(a, builder.mul(a_row, constant(FETCH_ROWS)))
+                by = self._load(builder.add(sources, constant(FETCH_ROWS * WORD_BYTES)), INT)
+                self._fetch(builder.add(later, by))
             with builder.if_then(fetches):
                 self._fetch(builder.add(a, self._load(ahead, INT)))
             word = builder.load(builder.inttoptr(words, INT.as_pointer()))
@@ -110,8 +127,19 @@ class SparseRows(Emitter):
             fails = builder.inttoptr(argument["fails"], INT.as_pointer())
             builder.store(constant(1), fails)
 
+    def _find(self, a, sources):
+        """The word of the row of A at the address a, which is copied there if need be."""
+        builder = self.builder
+        source = builder.add(a, self._load(sources, INT))
+        with builder.if_then(builder.icmp_signed("!=", self.argument["copies"], constant(0))):
+            for first in range(0, WORD, self.lanes):
+                value = self._load(self._address(source, constant(first)))
+                self._store(value, self._address(a, constant(first)))
+        return emit_word(self, source)
+
     def _fetch(self, place):
-        for line in range(0, WORD * self.itemsize, LINE):
+        # The last byte, too: rows needn't start with a line.
+        for line in (*range(0, WORD * self.itemsize, LINE), WORD * self.itemsize - 1):
             emit_fetch(self.builder, self.builder.add(place, constant(line)), level=2)
 
     def _places(self, row):
@@ -187,13 +215,13 @@ def _sparse_rows(typing_context, real, arguments):
 
 def _row_kernel(
     zero, vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target, rate,
-    fails, ahead,
+    fails, ahead, sources, copies,
 ):  # fmt: skip
     _sparse_rows(
         zero,
         (
             vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target,
-            rate, fails, ahead,
+            rate, fails, ahead, sources, copies,
         ),
     )  # fmt: skip
 
@@ -273,6 +301,7 @@ def add_words(zero, it, first, rows, count, words, a, a_row, a_step, b, total):
             a + k * a_step * it.itemsize, a_row, a_step, b + k * it.b_step * it.itemsize,
             it.b_step, total + start, int(word == 0),
             it.target + start, it.rate if word == count - 1 else 0, it.fails, it.ahead,
+            it.sources if word < it.finds else 0, it.copies,
         )  # fmt: skip
 
 

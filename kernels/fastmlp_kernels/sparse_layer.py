@@ -180,7 +180,7 @@ def sparse_forward(zero, epoch, layer, panel, sample, row, rows, ahead, workspac
     W = columns_place(epoch, layer, first, 0, width)
     bias = W + inputs * width * itemsize if layer_field(epoch, layer, BIAS) else 0
     total = scratch_of(epoch, workspace) + WORD * WORD_BYTES
-    it = sparse_rows(epoch, rows, count_words(inputs), x_row, bias, width, total, ahead)
+    it = sparse_rows(epoch, rows, count_words(inputs), x_row, bias, width, total, ahead, 0, 0)
     fetch_rows(epoch, layer, H, row, rows, panel)
     multiply(zero, it, inputs, row_words_at(epoch, layer, row), x, W)
     for i in range(rows):
@@ -206,12 +206,13 @@ def store_relu(zero, source, target, size):
 
 
 @jit
-def sparse_rows(epoch, rows, words, a_row, bias, width, total, ahead):
+def sparse_rows(epoch, rows, words, a_row, bias, width, total, ahead, finds, sources):
     """The product of `rows` samples, of so many words, with a panel; C and its slots at `total`."""
     size = rows * width
     return Sparse(
         rows, 0, words, a_row, 1, width, bias, width, lanes_of(epoch.itemsize), epoch.itemsize,
         total, total + size * epoch.itemsize, size, 0, 0, epoch.fails, epoch.sparse_kernel, ahead,
+        finds, sources, int(epoch.order != 0),
     )  # fmt: skip
 
 
@@ -228,7 +229,7 @@ def sparse_backward(zero, epoch, layer, row, rows, workspace):
         find_rows(zero, grad, grad_row, epoch.itemsize, chunk, outputs, slice(0, count), words)
         for panel in row_panels(epoch, layer, workspace):
             W = layer_field(epoch, layer, PACKED_TRANSPOSE) + panel[0] * outputs * epoch.itemsize
-            it = sparse_rows(epoch, chunk, count, grad_row, 0, panel[4], total, 0)
+            it = sparse_rows(epoch, chunk, count, grad_row, 0, panel[4], total, 0, 0, 0)
             fetch_rows(epoch, layer - 1, GRAD, first, chunk, panel)
             multiply(zero, it, outputs, words, grad, W)
             gate_rows(zero, epoch, layer - 1, panel, first, it)
@@ -288,7 +289,7 @@ def sparse_gradient(zero, epoch, block, words, total, slots, rate):
         epoch.words_each, 1, x_row, layer_field(epoch, layer, ROW), 0,
         block.stride, lanes_of(epoch.itemsize), epoch.itemsize,
         total, slots, count_rows(epoch, block) * block.stride,
-        block_places(epoch, block)[0], rate, epoch.fails, epoch.sparse_kernel, 0,
+        block_places(epoch, block)[0], rate, epoch.fails, epoch.sparse_kernel, 0, 0, 0, 0,
     )  # fmt: skip
     multiply(zero, it, epoch.rows, words, x + block.first * epoch.itemsize, grad)
 
@@ -342,7 +343,7 @@ def sparse_leaf_gradient(zero, epoch, leaf, first, stop, row, thread, target, sl
             inputs, one, LEAF_WORDS, 1, x_row, layer_field(epoch, 0, ROW), 0,
             panel[4], lanes, itemsize,
             target + start, slots + start, columns_size(inputs, outputs, lanes),
-            0, 0, epoch.fails, epoch.sparse_kernel, 0,
+            0, 0, epoch.fails, epoch.sparse_kernel, 0, 0, 0, 0,
         )  # fmt: skip
         grad = buffer_row(epoch, 0, GRAD, row) + panel[0] * itemsize
         words = leaf_columns(epoch, thread)
