@@ -379,7 +379,7 @@ def test_words(dtype, inputs, rows):
     found = x.dtype.type(0), address(x), inputs, x.itemsize, rows, inputs, words
     nonzeros.find_rows(*found, address(row_words))
     nonzeros.find_columns(
-        rows, inputs, words, address(row_words), address(column_words) + 8, stride, square
+        rows, inputs, words, address(row_words), address(column_words) + 8, stride, address(square)
     )
     in_rows = np.unpackbits(row_words.view(np.uint8), axis=1, bitorder="little")[:, :inputs]
     np.testing.assert_array_equal(in_rows, x != 0)

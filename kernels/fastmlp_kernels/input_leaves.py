@@ -141,7 +141,7 @@ def leaf_task(zero, epoch, number, workspace):
 def join_size(epoch):
     """The elements of scratch that join_leaves needs."""
     width = panel_width(layer_field(epoch, 0, OUTPUTS), lanes_of(epoch.itemsize))
-    return (count_input_leaves(epoch) + 1) // 2 * JOIN_ROWS * width
+    return (count_input_leaves(epoch) + 3) // 4 * JOIN_ROWS * width
 
 
 @jit
@@ -153,28 +153,36 @@ def join_leaves(zero, epoch, row, rows, workspace):
         source, apart = leaf_sums(epoch, 0, first, width), epoch.rows * width * epoch.itemsize
         scratch = scratch_of(epoch, workspace)
         while count > 1:
-            for pair in range(count // 2):
-                left, target = source + 2 * pair * apart, scratch + pair * size * epoch.itemsize
-                add_sums(zero, left, left + apart, target, size)
-            if count % 2:
-                target = scratch + count // 2 * size * epoch.itemsize
-                copy(target, source + (count - 1) * apart, size * epoch.itemsize)
-            source, apart, count = scratch, size * epoch.itemsize, (count + 1) // 2
+            for four in range((count + 3) // 4):
+                target = scratch + four * size * epoch.itemsize
+                add_four(zero, source + 4 * four * apart, apart, count - 4 * four, target, size)
+            source, apart, count = scratch, size * epoch.itemsize, (count + 3) // 4
         for i in range(size // width):
             h = buffer_row(epoch, 0, H, first + i)
             store_relu(zero, source + i * width * epoch.itemsize, h, width)
 
 
 @jit
-def add_sums(zero, left, right, target, size):
-    """The sum of two arrays, from addresses to an address, which may be that of the first.
+def add_four(zero, source, apart, count, target, size):
+    """Two levels of the tree over the next four of `count` arrays, which lie `apart` bytes apart.
 
-    Nothing is written to the sums of the leaves: other threads' caches have them.
+    To an address, which may be that of the first. Nothing is written to the sums of the leaves:
+    other threads' caches have them.
     """
-    first, second = array_at(zero, left, size), array_at(zero, right, size)
+    a, b = array_at(zero, source, size), array_at(zero, source + apart, size)
+    c, d = array_at(zero, source + 2 * apart, size), array_at(zero, source + 3 * apart, size)
     total = array_at(zero, target, size)
-    for j in range(size):
-        total[j] = first[j] + second[j]
+    if count >= 4:
+        for j in range(size):
+            total[j] = (a[j] + b[j]) + (c[j] + d[j])
+    elif count == 3:
+        for j in range(size):
+            total[j] = (a[j] + b[j]) + c[j]
+    elif count == 2:
+        for j in range(size):
+            total[j] = a[j] + b[j]
+    else:
+        copy(target, source, size * total.itemsize)
 
 
 @jit
@@ -187,9 +195,8 @@ def leaf_columns_size(epoch):
 def leaf_columns(epoch, block, workspace):
     """The address of the column words of a block, of up to 64 inputs, made in the scratch."""
     leaf, first = block.first // LEAF, block.first % LEAF
-    inputs, place = inputs_of_leaf(epoch, leaf), scratch_of(epoch, workspace)
-    square, word = array_at(np.uint64(0), place, WORD), first // WORD
-    place += WORD * WORD_BYTES
+    inputs, square, word = inputs_of_leaf(epoch, leaf), scratch_of(epoch, workspace), first // WORD
+    place = square + WORD * WORD_BYTES
     for row in range(0, epoch.rows, WORD):
         column_words = place + (row // WORD - first * epoch.words_each) * WORD_BYTES
         find_columns(

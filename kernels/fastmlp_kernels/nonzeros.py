@@ -57,22 +57,41 @@ def find_word(zero, address, count):
     return word
 
 
-@jit
-def transpose_bits(square):
-    """Turn 64 words of 64 bits: bit c of word r becomes bit r of word c.
+@intrinsic
+def transpose_bits(typing_context, square):
+    """Turn the 64 words of 64 bits at an address: bit c of word r becomes bit r of word c.
 
-    Six exchanges of off-diagonal squares of 32, 16, ... 1 bits (Warren, Hacker's Delight, 7-3).
+    Six exchanges of off-diagonal squares of 32, 16, ... 1 bits (Warren, Hacker's Delight, 7-3), of
+    all words at once.
     """
-    half, low = 32, np.uint64(0xFFFFFFFF)
-    while half:
-        by = np.uint64(half)
-        for start in range(0, WORD, 2 * half):
-            for r in range(start, start + half):
-                swapped = ((square[r] >> by) ^ square[r + half]) & low
-                square[r] ^= swapped << by
-                square[r + half] ^= swapped
-        half //= 2
-        low ^= low << np.uint64(half)
+
+    def codegen(context, builder, signature, values):
+        kind = ir.VectorType(INT, WORD)
+        place = builder.inttoptr(values[0], kind.as_pointer())
+        words = builder.load(place)
+        words.align = WORD_BYTES
+        half, low = WORD // 2, 2 ** (WORD // 2) - 1
+        while half:
+            high = low << half
+            up = [low if row & half == 0 else 0 for row in range(WORD)]
+            down = [0 if row & half == 0 else high for row in range(WORD)]
+            stay = [low if row & half == 0 else high for row in range(WORD)]
+            partners = [row ^ half for row in range(WORD)]
+            order = ir.Constant(ir.VectorType(ir.IntType(32), WORD), partners)
+            others = builder.shuffle_vector(words, words, order)
+            by = ir.Constant(kind, [half] * WORD)
+            others = builder.or_(
+                builder.shl(builder.and_(others, ir.Constant(kind, up)), by),
+                builder.lshr(builder.and_(others, ir.Constant(kind, down)), by),
+            )
+            words = builder.or_(builder.and_(words, ir.Constant(kind, stay)), others)
+            half //= 2
+            low ^= low << half if half else 0
+            low &= 2**WORD - 1
+        builder.store(words, place).align = WORD_BYTES
+        return context.get_dummy_value()
+
+    return types.void(square), codegen
 
 
 @jit
@@ -94,16 +113,18 @@ def find_columns(rows, inputs, words, row_words, column_words, stride, square):
     """Set a word of each column that the row words number words.start .. words.stop have.
 
     Of up to 64 rows, whose row words are at one address, to another, `stride` words from column to
-    column. Behind the last column comes one that is all ones, of which a bias gradient is made.
+    column; `square` has room for 64. Behind the last column comes one that is all ones, of which a
+    bias gradient is made.
     """
-    each = count_words(inputs)
+    each, none = count_words(inputs), np.int64(0)
     for word in range(words.start, words.stop):
-        square[rows:] = np.uint64(0)
         for row in range(rows):
-            square[row] = load(square[row], row_words, row * each + word)
+            store(load(none, row_words, row * each + word), square, row)
+        for row in range(rows, WORD):
+            store(none, square, row)
         transpose_bits(square)
         for bit in range(min(WORD, inputs - word * WORD)):
-            store(square[bit], column_words, (word * WORD + bit) * stride)
+            store(load(none, square, bit), column_words, (word * WORD + bit) * stride)
     if words.stop == each:
         ones = ~np.uint64(0) >> np.uint64(WORD - rows)
         store(ones, column_words, inputs * stride)

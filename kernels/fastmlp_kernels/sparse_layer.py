@@ -120,7 +120,7 @@ def find(zero, epoch, layer, sample, row, rows, words, column_words, stride, wor
     x, x_row = layer_input(epoch, layer, sample, row)
     row_words = row_words_at(epoch, layer, row)
     find_rows(zero, x, x_row, epoch.itemsize, rows, inputs, words, row_words)
-    square = array_at(np.uint64(0), scratch_of(epoch, workspace), WORD)
+    square = scratch_of(epoch, workspace)
     find_columns(rows, inputs, words, row_words, column_words, stride, square)
 
 
