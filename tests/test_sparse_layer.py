@@ -351,7 +351,7 @@ def test_which_layers_go_by_leaves():
             table = np.zeros((len(sizes) - 1, epoch_table.FIELDS), np.int64)
             table[:, : epoch.GIVEN] = fastmlp.MLP(sizes, dtype=dtype)._layers
             sparse_layer.set_sparse(table, True, False, 1)
-            assert input_leaves.goes_by_leaves(table, 1, lanes) == expected
+            assert input_leaves.pays_to_go_by_leaves(table, 1, lanes) == expected
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 7])

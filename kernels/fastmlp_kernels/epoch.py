@@ -34,6 +34,7 @@ from fastmlp_kernels.epoch_memory import (
 )
 from fastmlp_kernels.epoch_table import (
     BIAS,
+    BY_LEAVES,
     EPOCH_FIELDS,
     FIELDS,
     HITS_APART,
@@ -41,10 +42,9 @@ from fastmlp_kernels.epoch_table import (
     OUTPUTS,
     SPARSE,
     START,
-    SUMS,
     Epoch,
+    goes_by_leaves,
     is_sparse,
-    layer_field,
 )
 from fastmlp_kernels.input_leaves import share_leaves
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
@@ -67,12 +67,13 @@ from fastmlp_kernels.stages import (
     WEIGHTS,
     count_tasks,
     run_task,
-    stage_ends,
+    share_end,
 )
 from fastmlp_kernels.team import (
     await_stage,
     dismiss,
     finish_task,
+    give_tasks,
     is_over,
     join_team,
     open_stage,
@@ -119,8 +120,12 @@ def run_stage(data, stage, layer):
     fields[STAGE], fields[LAYER] = stage, layer
     epoch = read_epoch(data)
     tasks = count_tasks(epoch)
-    ends, each = stage_ends(epoch)
-    open_stage(epoch.team, tasks, epoch.num_threads, ends, each)
+    open_stage(epoch.team, epoch.num_threads)
+    start = 0
+    for thread in range(epoch.num_threads):
+        stop = share_end(epoch, tasks, thread)
+        give_tasks(epoch.team, thread, start, stop)
+        start = stop
     number = take_task(epoch.team, 0, epoch.num_threads, 0)
     while number >= 0:
         call(epoch.task, data, number, 0)
@@ -162,7 +167,7 @@ def run_samples(data):
         run_stage(data, LEAVES, 0)
         return
     for layer in range(epoch.by_columns):
-        if layer_field(epoch, layer, SUMS):
+        if goes_by_leaves(epoch, layer):
             run_stage(data, LEAF_FORWARD, layer)
             continue
         if is_sparse(epoch, layer):
@@ -220,7 +225,7 @@ def share_weights(x, table, by_columns, num_threads):
     blocks = np.empty((count_blocks(table, num_threads, x.itemsize), BLOCK_FIELDS), np.int64)
     block_ends, leaf_ends = np.empty(num_threads, np.int64), np.empty(num_threads, np.int64)
     leaf_order = np.empty(count_leaves(table[0, INPUTS], table[0, BIAS]), np.int64)
-    if table[0, SUMS]:
+    if table[0, SPARSE] == BY_LEAVES:
         share_leaves(x, leaf_order, leaf_ends)
     set_blocks(blocks, block_ends, table, by_columns, leaf_order, leaf_ends, x.itemsize)
     return blocks, block_ends, leaf_order, leaf_ends

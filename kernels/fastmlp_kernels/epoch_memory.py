@@ -17,6 +17,7 @@ from fastmlp_kernels.blocking import (
 from fastmlp_kernels.columns import columns_size
 from fastmlp_kernels.epoch_table import (
     BIAS,
+    BY_LEAVES,
     COLUMN_WORDS,
     COLUMNS,
     GRAD,
@@ -28,12 +29,14 @@ from fastmlp_kernels.epoch_table import (
     ROW,
     ROW_PANELS,
     ROW_WORDS,
+    SKIPS,
     SPARSE,
     SUMS,
     H,
+    goes_by_leaves,
 )
 from fastmlp_kernels.forward_backward import scratch_size
-from fastmlp_kernels.input_leaves import goes_by_leaves, join_size
+from fastmlp_kernels.input_leaves import join_size, pays_to_go_by_leaves
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words
 from fastmlp_kernels.sparse import count_sparse_panels
@@ -56,8 +59,10 @@ def cut_weights(table, rows, by_columns, num_threads, lanes):
         inputs, outputs, panels = table[layer, INPUTS], table[layer, OUTPUTS], 1
         if table[layer, SPARSE]:
             panels = count_sparse_panels(outputs, rows, num_threads, lanes)
-            if goes_by_leaves(table, by_columns, lanes) and not run_of_leaves(rows, num_threads):
-                panels, table[0, SUMS] = 1, 1  # lay_out will put an address there
+            if pays_to_go_by_leaves(table, by_columns, lanes) and not run_of_leaves(
+                rows, num_threads
+            ):
+                panels, table[0, SPARSE] = 1, BY_LEAVES
         elif layer < by_columns:
             panels = count_panels(LEAF, outputs, lanes)
         table[layer, PANELS] = panels
@@ -100,9 +105,10 @@ def lay_out(table, place, rows, batch_size, by_columns, arrays, itemsize):
             table[layer, ROW_WORDS] = place
             words = count_leaves(inputs, 0) * LEAF_WORDS
             place += whole_lines(rows * words * WORD_BYTES)
+        if table[layer, SPARSE] == SKIPS:
             table[layer, COLUMN_WORDS] = place
             place += whole_lines((inputs + 1) * count_words(rows) * WORD_BYTES)
-        if table[layer, SUMS]:
+        if table[layer, SPARSE] == BY_LEAVES:
             table[layer, SUMS] = place
             leaves = count_leaves(inputs, table[layer, BIAS])
             place += whole_lines(leaves * rows * panel_width(outputs, lanes) * itemsize)
@@ -115,7 +121,9 @@ def workspace_elements(epoch, batch_size):
     rows = sample_rows(batch_size, epoch.num_threads)
     size, partials = scratch_size(epoch, max(rows, LEAF)), 0
     if epoch.sparse:
-        size = max(size, sparse_scratch_size(epoch), join_size(epoch))
+        size = max(size, sparse_scratch_size(epoch))
+    if goes_by_leaves(epoch, 0):
+        size = max(size, join_size(epoch))
     for number in range(epoch.blocks_count):
         size = max(size, update_scratch_size(epoch, read_block(epoch, number)))
     for layer in range(epoch.count):

@@ -35,12 +35,13 @@ EPOCH_FIELDS = len(Epoch._fields)
 # A row of the table of layers: what the caller gives, then the addresses of its outputs and of
 # their gradients with the elements from row to row, of packed copies of W and of W^T, and of W in
 # panels of columns (0: none); in how many blocks of columns W is updated, its panels or 1, and in
-# how many of rows, the panels of W^T; whether its products pass over the zeros of its input, and
-# the words that tell which these are, by rows and by columns; and the sums of the leaves of its
-# inputs (0: none), where these are tasks (input_leaves.py).
+# how many of rows, the panels of W^T; whether its products pass over the zeros of its input (SKIPS,
+# or BY_LEAVES where the leaves of its inputs are tasks, see input_leaves.py), and the words that
+# tell which these are, by rows and by columns; and the sums of these leaves.
 INPUTS, OUTPUTS, BIAS, START, H, GRAD, ROW, PACKED, PACKED_TRANSPOSE, COLUMNS = range(10)
 PANELS, ROW_PANELS, SPARSE, ROW_WORDS, COLUMN_WORDS, SUMS = range(10, 16)
 FIELDS = 16
+SKIPS, BY_LEAVES = 1, 2
 
 HITS_APART = 8  # int64 from one thread's count to the next: a cache line
 
@@ -54,6 +55,12 @@ def layer_field(epoch, layer, field):
 def is_sparse(epoch, layer):
     """Whether the layer's products pass over the zeros of its input."""
     return layer_field(epoch, layer, SPARSE) != 0
+
+
+@jit
+def goes_by_leaves(epoch, layer):
+    """Whether the leaves of the layer's inputs are tasks."""
+    return layer_field(epoch, layer, SPARSE) == BY_LEAVES
 
 
 @jit

@@ -5,6 +5,8 @@ step is GATHER, FIND and the forward passes of the layers that have a stage of t
 for the other layers and the way back, WEIGHTS; with a batch of many leaves it is LEAVES, WEIGHTS.
 """
 
+import numpy as np
+
 from fastmlp_kernels.blocking import (
     LEAF,
     count_leaves,
@@ -13,7 +15,7 @@ from fastmlp_kernels.blocking import (
     sample_rows,
 )
 from fastmlp_kernels.columns import count_forward_tasks, forward_task
-from fastmlp_kernels.epoch_table import INPUTS, SUMS, gather, is_sparse, layer_field
+from fastmlp_kernels.epoch_table import INPUTS, gather, goes_by_leaves, is_sparse, layer_field
 from fastmlp_kernels.forward_backward import forward_backward
 from fastmlp_kernels.input_leaves import (
     count_chunks,
@@ -21,7 +23,8 @@ from fastmlp_kernels.input_leaves import (
     join_leaves,
     leaf_task,
 )
-from fastmlp_kernels.jit import jit
+from fastmlp_kernels.jit import jit, share
+from fastmlp_kernels.memory import load
 from fastmlp_kernels.sparse_layer import (
     count_find_tasks,
     count_sparse_tasks,
@@ -82,7 +85,7 @@ def run_task(zero, epoch, number, thread):
         each = sample_rows(epoch.rows, epoch.num_threads)
         row = number * each
         rows = min(each, epoch.rows - row)
-        if layer_field(epoch, 0, SUMS):
+        if goes_by_leaves(epoch, 0):
             join_leaves(zero, epoch, row, rows, workspace)
         forward_backward(zero, epoch, epoch.first + row, row, rows, thread, workspace)
         if epoch.sparse:
@@ -122,10 +125,10 @@ def run_leaves(zero, epoch, number, thread, workspace):
 
 
 @jit
-def stage_ends(epoch):
-    """Where each thread's tasks of the present stage end, for open_stage."""
+def share_end(epoch, tasks, thread):
+    """Where a thread's share of the present stage's tasks ends."""
     if epoch.stage == LEAF_FORWARD:
-        return epoch.leaf_ends, count_chunks(epoch)
+        return load(np.int64(0), epoch.leaf_ends, thread) * count_chunks(epoch)
     if epoch.stage == PACK or epoch.stage == WEIGHTS or epoch.stage == UNPACK:
-        return epoch.block_ends, 1
-    return 0, 1
+        return load(np.int64(0), epoch.block_ends, thread)
+    return share(tasks, thread, epoch.num_threads).stop

@@ -8,15 +8,14 @@ stage until it takes a task. Opening a stage costs a cache line's way to the oth
 
 import sys
 
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastmlp_kernels.blocking import LINE
 from fastmlp_kernels.cpu import architecture
-from fastmlp_kernels.jit import jit, share
-from fastmlp_kernels.memory import add_one, load
+from fastmlp_kernels.jit import jit
+from fastmlp_kernels.memory import add_one
 
 # The team's words: whether all is over and how many threads have come, each on a cache line of its
 # own; then a line for each thread, with the end of its share of the open stage's tasks in the upper
@@ -101,20 +100,19 @@ def team_bytes(num_threads):
 
 
 @jit
-def open_stage(team, tasks, num_threads, ends, each):
-    """Let the team take `tasks` tasks (fewer than 2^31); what they need to know is written.
-
-    ends: the address of where the tasks of each thread end, times `each`, or 0: even shares.
-    """
-    start = 0
+def open_stage(team, num_threads):
+    """Start a stage: nothing of it has been done."""
     for thread in range(num_threads):
         _write(team + SHARES + thread * LINE + FINISHED, 0)
-    for thread in range(num_threads):
-        stop = share(tasks, thread, num_threads).stop
-        if ends:
-            stop = load(np.int64(0), ends, thread) * each
-        _write(team + SHARES + thread * LINE, (stop << 32) | start)
-        start = stop
+
+
+@jit
+def give_tasks(team, thread, start, stop):
+    """Let a thread have the open stage's tasks start .. stop (below 2^31).
+
+    What the tasks need to know is written; others help with them from now on.
+    """
+    _write(team + SHARES + thread * LINE, (stop << 32) | start)
 
 
 @jit

@@ -14,12 +14,13 @@ from fastmlp_kernels.blocking import LEAF, TASKS_PER_THREAD, lanes_of, panel_wid
 from fastmlp_kernels.columns import columns_place, columns_size
 from fastmlp_kernels.epoch_table import (
     BIAS,
+    BY_LEAVES,
     INPUTS,
     OUTPUTS,
     PANELS,
     ROW_PANELS,
+    SPARSE,
     START,
-    SUMS,
     layer_field,
 )
 from fastmlp_kernels.jit import jit, share
@@ -53,7 +54,7 @@ def count_blocks(table, num_threads, itemsize):
     """How many blocks all layers have."""
     count = 0
     for layer in range(table.shape[0]):
-        if table[layer, SUMS]:
+        if table[layer, SPARSE] == BY_LEAVES:
             count += count_words(table[layer, INPUTS])
             continue
         runs = count_runs_of_rows(table, layer, num_threads, itemsize)
@@ -68,7 +69,7 @@ def set_blocks(blocks, ends, table, by_columns, leaf_order, leaf_ends, itemsize)
     num_threads = ends.size
     for thread in range(num_threads):
         for layer in range(table.shape[0]):
-            if table[layer, SUMS]:
+            if table[layer, SPARSE] == BY_LEAVES:
                 number = set_leaf_blocks(
                     blocks, number, table, thread, leaf_order, leaf_ends, itemsize
                 )

@@ -26,8 +26,8 @@ from fastmlp_kernels.epoch_table import (
     OUTPUTS,
     ROW,
     START,
-    SUMS,
     buffer_row,
+    goes_by_leaves,
     is_sparse,
     layer_field,
     layer_input,
@@ -40,6 +40,7 @@ from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import array_at
 from fastmlp_kernels.packing import panels_at
 from fastmlp_kernels.product import partials_size, run_leaf, serial_product
+from fastmlp_kernels.sparse import add
 from fastmlp_kernels.sparse_layer import (
     block_columns,
     sparse_gradient,
@@ -116,9 +117,23 @@ def update_scratch_size(epoch, block):
     """The elements of scratch that update_task needs for a block."""
     size = gradient_size(epoch, block)
     if is_sparse(epoch, block.layer):
-        words = leaf_columns_size(epoch) // epoch.itemsize
+        words = block_words_size(epoch, block) // epoch.itemsize
         return size * (1 + count_levels(count_leaves(epoch.rows, 0))) + words
     return size + partials_size(describe_block(epoch, block, 0, 0))
+
+
+@jit
+def block_words(epoch, block, workspace):
+    """The address of the column words of a sparse layer's block."""
+    if goes_by_leaves(epoch, block.layer):
+        return leaf_columns(epoch, block, workspace)
+    return block_columns(epoch, block)
+
+
+@jit
+def block_words_size(epoch, block):
+    """The bytes of scratch that block_words needs."""
+    return leaf_columns_size(epoch) if goes_by_leaves(epoch, block.layer) else 0
 
 
 @jit
@@ -137,11 +152,8 @@ def update_task(zero, epoch, number, workspace):
         update_weights(zero, epoch, block, epoch.parts + start * epoch.itemsize)
     elif is_sparse(epoch, block.layer):
         rate = epoch.rates + epoch.step * epoch.itemsize if rides_sparse(epoch) else 0
-        if layer_field(epoch, block.layer, SUMS):
-            words = leaf_columns(epoch, block, workspace)
-            scratch += leaf_columns_size(epoch)
-        else:
-            words = block_columns(epoch, block)
+        words = block_words(epoch, block, workspace)
+        scratch += block_words_size(epoch, block)
         behind = scratch + gradient_size(epoch, block) * epoch.itemsize
         sparse_gradient(zero, epoch, block, words, scratch, behind, rate)
         if not rate:
@@ -227,8 +239,7 @@ def add_part(zero, epoch, left, right, start, size):
     """Add elements of part `right` to those of part `left`."""
     total = array_at(zero, epoch.parts + (left * epoch.part_size + start) * epoch.itemsize, size)
     other = array_at(zero, epoch.parts + (right * epoch.part_size + start) * epoch.itemsize, size)
-    for i in range(size):
-        total[i] = total[i] + other[i]
+    add(total, other)
 
 
 @jit
