@@ -77,6 +77,9 @@ def test_every_optimizer(dtype, sizes, optimizer, batch_size, weight_decay):
     [
         ([256, 70, 3], 90, 100),  # the bias is a leaf of its own
         ([512, 50, 3], 90, 200),
+        ([768, 40, 3], 70, 200),  # a leaf of the bias alone joins its sibling
+        ([784, 40, 3], 70, 200),  # so does a leaf of 16 inputs, and one of 82 doesn't
+        ([850, 40, 3], 70, 200),
         ([1300, 40, 3], 21, 200),  # six leaves of inputs
         ([530, 130, 150, 3], 40, 400),  # three leaves of inputs; the second layer goes by columns
         ([300, 60, 3], 600, 700),  # three leaves of samples
@@ -354,13 +357,31 @@ def test_which_layers_go_by_leaves():
             assert input_leaves.pays_to_go_by_leaves(table, 1, lanes) == expected
 
 
+@pytest.mark.parametrize(
+    ("inputs", "bias", "groups"),
+    [
+        (257, 1, 2),  # one for each of two threads
+        (512, 1, 3),  # the third leaf's sibling would be the sum of the others
+        (530, 1, 3),
+        (768, 0, 3),
+        (768, 1, 3),
+        (784, 1, 3),
+        (831, 1, 3),
+        (832, 1, 4),
+        (1300, 0, 5),
+    ],
+)
+def test_leaves_that_are_a_group(inputs, bias, groups):
+    assert input_leaves.count_groups(inputs, bias) == groups
+
+
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 7])
 def test_leaves_are_shared(num_threads):
     x = np.zeros((100, 1000), np.float32)
     for leaf, count in enumerate([20, 50, 30, 1]):  # of inputs that aren't zero
         x[:, 256 * leaf : 256 * leaf + count] = 1
     order, ends = np.empty(4, np.int64), np.empty(num_threads, np.int64)
-    input_leaves.share_leaves(x, order, ends)
+    input_leaves.share_groups(x, order, ends)
     shares = [list(share) for share in np.split(order, ends[:-1])]
     expected = {1: [[1, 2, 0, 3]], 2: [[1, 3], [2, 0]], 3: [[1], [2], [0, 3]]}
     assert shares == expected.get(num_threads, [[1], [2], [0], [3], [], [], []])

@@ -20,7 +20,7 @@ import numba
 import numpy as np
 from numba.core import types
 
-from fastmlp_kernels.blocking import LEAF, VECTOR_BITS, count_leaves, lanes_of, padded_row
+from fastmlp_kernels.blocking import LEAF, VECTOR_BITS, lanes_of, padded_row
 from fastmlp_kernels.columns import columns_size, count_by_columns
 from fastmlp_kernels.epoch_memory import (
     LEAVES_PER_THREAD,
@@ -46,7 +46,7 @@ from fastmlp_kernels.epoch_table import (
     goes_by_leaves,
     is_sparse,
 )
-from fastmlp_kernels.input_leaves import share_leaves
+from fastmlp_kernels.input_leaves import count_groups, share_groups
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
 from fastmlp_kernels.memory import address, aligned, array_at, fields_at, keep_alive
 from fastmlp_kernels.microkernel import micro_kernel
@@ -221,14 +221,14 @@ def compiled(dtype):
 
 @jit
 def share_weights(x, table, by_columns, num_threads):
-    """The blocks of the weights, the leaves of the first layer's inputs, and where threads' end."""
+    """The blocks of the weights, the groups of the first layer's inputs, and where threads' end."""
     blocks = np.empty((count_blocks(table, num_threads, x.itemsize), BLOCK_FIELDS), np.int64)
-    block_ends, leaf_ends = np.empty(num_threads, np.int64), np.empty(num_threads, np.int64)
-    leaf_order = np.empty(count_leaves(table[0, INPUTS], table[0, BIAS]), np.int64)
+    block_ends, group_ends = np.empty(num_threads, np.int64), np.empty(num_threads, np.int64)
+    group_order = np.empty(count_groups(table[0, INPUTS], table[0, BIAS]), np.int64)
     if table[0, SPARSE] == BY_LEAVES:
-        share_leaves(x, leaf_order, leaf_ends)
-    set_blocks(blocks, block_ends, table, by_columns, leaf_order, leaf_ends, x.itemsize)
-    return blocks, block_ends, leaf_order, leaf_ends
+        share_groups(x, group_order, group_ends)
+    set_blocks(blocks, block_ends, table, by_columns, group_order, group_ends, x.itemsize)
+    return blocks, block_ends, group_order, group_ends
 
 
 @jit
@@ -252,7 +252,7 @@ def run_epoch(
     set_sparse(table, skips_x, skips and leaves_each == 0, by_columns)
     cut_weights(table, batch_size, by_columns, num_threads, lanes)
     buffers = lay_out(table, 0, rows, batch_size, by_columns, arrays, itemsize)
-    blocks, block_ends, leaf_order, leaf_ends = share_weights(x, table, by_columns, num_threads)
+    blocks, block_ends, group_order, group_ends = share_weights(x, table, by_columns, num_threads)
     gathered_row = padded_row(x.shape[1], itemsize)
     hits = np.zeros(num_threads * HITS_APART, np.int64)
     one = np.ones(1, losses.dtype)
@@ -272,7 +272,8 @@ def run_epoch(
         0, 0, panels, 0, part_size, address(one), 0, code[1], code[2], code[3],
         itemsize, num_threads,
         address(blocks), blocks.shape[0], address(block_ends),
-        address(leaf_order), address(leaf_ends), by_columns, PACK, 0, 0, 0, batch_size, leaves_each,
+        address(group_order), address(group_ends), by_columns,
+        PACK, 0, 0, 0, batch_size, leaves_each,
     )  # fmt: skip
     workspace = whole_lines(panels + workspace_elements(epoch, batch_size) * itemsize)
     gathered = whole_lines(rows * gathered_row * itemsize if order.size else 0)
@@ -291,7 +292,7 @@ def run_epoch(
     run_team(code[0], data, num_threads)
     keep_alive(memory), keep_alive(table), keep_alive(blocks)
     keep_alive(hits), keep_alive(one), keep_alive(rates)
-    keep_alive(block_ends), keep_alive(leaf_order), keep_alive(leaf_ends)
+    keep_alive(block_ends), keep_alive(group_order), keep_alive(group_ends)
 
 
 @kernel(

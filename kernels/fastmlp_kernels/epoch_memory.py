@@ -36,7 +36,7 @@ from fastmlp_kernels.epoch_table import (
     goes_by_leaves,
 )
 from fastmlp_kernels.forward_backward import scratch_size
-from fastmlp_kernels.input_leaves import join_size, pays_to_go_by_leaves
+from fastmlp_kernels.input_leaves import count_groups, join_size, pays_to_go_by_leaves
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words
 from fastmlp_kernels.sparse import count_sparse_panels
@@ -110,8 +110,8 @@ def lay_out(table, place, rows, batch_size, by_columns, arrays, itemsize):
             place += whole_lines((inputs + 1) * count_words(rows) * WORD_BYTES)
         if table[layer, SPARSE] == BY_LEAVES:
             table[layer, SUMS] = place
-            leaves = count_leaves(inputs, table[layer, BIAS])
-            place += whole_lines(leaves * rows * panel_width(outputs, lanes) * itemsize)
+            groups = count_groups(inputs, table[layer, BIAS])
+            place += whole_lines(groups * rows * panel_width(outputs, lanes) * itemsize)
     return place
 
 

@@ -26,7 +26,7 @@ Epoch = namedtuple(
     " parts part_size one"  # gradients of runs of leaves, the elements of each; a 1
     " team task tile sparse_kernel itemsize num_threads"  # see team.py; a task; the micro-kernels
     " blocks blocks_count block_ends"  # of the weights, and where each thread's end
-    " leaf_order leaf_ends"  # of the first layer's inputs, and how many leaves threads have
+    " group_order group_ends"  # of the first layer's inputs, and how many groups threads have
     " by_columns"  # so many of the first layers go by columns: columns.py
     " stage layer step first rows leaves_each",  # now: first sample, samples, leaves of a task or 0
 )
@@ -37,7 +37,7 @@ EPOCH_FIELDS = len(Epoch._fields)
 # panels of columns (0: none); in how many blocks of columns W is updated, its panels or 1, and in
 # how many of rows, the panels of W^T; whether its products pass over the zeros of its input (SKIPS,
 # or BY_LEAVES where the leaves of its inputs are tasks, see input_leaves.py), and the words that
-# tell which these are, by rows and by columns; and the sums of these leaves.
+# tell which these are, by rows and by columns; and the sums of these leaves, in groups.
 INPUTS, OUTPUTS, BIAS, START, H, GRAD, ROW, PACKED, PACKED_TRANSPOSE, COLUMNS = range(10)
 PANELS, ROW_PANELS, SPARSE, ROW_WORDS, COLUMN_WORDS, SUMS = range(10, 16)
 FIELDS = 16

@@ -269,9 +269,10 @@ def add_leaf(zero, it, number, is_last, count, words, a, b):
     for first in range(0, it.rows, ROWS_EACH):
         rows = min(ROWS_EACH, it.rows - first)
         place = a + first * it.a_row * it.itemsize
-        add_words(zero, it, first, rows, count, words, place, it.a_row, it.a_step, b, total)
+        finds = it.finds - number * (LEAF // WORD)
+        add_words(zero, it, first, rows, count, finds, words, place, it.a_row, it.a_step, b, total)
     if it.ones:
-        add_words(zero, it, it.rows, 1, count, words, it.ones, 0, 0, b, total)
+        add_words(zero, it, it.rows, 1, count, 0, words, it.ones, 0, 0, b, total)
     if is_last and it.bias:
         add_bias(zero, it, total)
     while waiting and (is_last or number & 1):
@@ -289,7 +290,7 @@ def slot_place(it, number):
 
 
 @jit
-def add_words(zero, it, first, rows, count, words, a, a_row, a_step, b, total):
+def add_words(zero, it, first, rows, count, finds, words, a, a_row, a_step, b, total):
     """Rows from `first` on, whose first is at the address a, over the words of one leaf."""
     words += first * it.words_row * WORD_BYTES
     start = first * it.width * it.itemsize
@@ -301,7 +302,7 @@ def add_words(zero, it, first, rows, count, words, a, a_row, a_step, b, total):
             a + k * a_step * it.itemsize, a_row, a_step, b + k * it.b_step * it.itemsize,
             it.b_step, total + start, int(word == 0),
             it.target + start, it.rate if word == count - 1 else 0, it.fails, it.ahead,
-            it.sources if word < it.finds else 0, it.copies,
+            it.sources if word < finds else 0, it.copies,
         )  # fmt: skip
 
 

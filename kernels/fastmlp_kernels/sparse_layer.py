@@ -181,7 +181,10 @@ def sparse_forward(zero, epoch, layer, panel, sample, row, rows, ahead, workspac
     W = columns_place(epoch, layer, first, 0, width)
     bias = W + inputs * width * itemsize if layer_field(epoch, layer, BIAS) else 0
     total = scratch_of(epoch, workspace) + WORD * WORD_BYTES
-    it = sparse_rows(epoch, rows, count_words(inputs), x_row, bias, width, total, ahead, 0, 0)
+    slots = total + rows * width * itemsize
+    it = sparse_rows(
+        epoch, rows, count_words(inputs), x_row, bias, width, total, slots, ahead, 0, 0
+    )  # fmt: skip
     fetch_rows(epoch, layer, H, row, rows, panel)
     multiply(zero, it, inputs, row_words_at(epoch, layer, row), x, W)
     for i in range(rows):
@@ -207,12 +210,11 @@ def store_relu(zero, source, target, size):
 
 
 @jit
-def sparse_rows(epoch, rows, words, a_row, bias, width, total, ahead, finds, sources):
-    """The product of `rows` samples, of so many words, with a panel; C and its slots at `total`."""
-    size = rows * width
+def sparse_rows(epoch, rows, words, a_row, bias, width, total, slots, ahead, finds, sources):
+    """The product of `rows` samples, of so many words, with a panel; C is at `total`."""
     return Sparse(
         rows, 0, words, a_row, 1, width, bias, width, lanes_of(epoch.itemsize), epoch.itemsize,
-        total, total + size * epoch.itemsize, size, 0, 0, epoch.fails, epoch.sparse_kernel, ahead,
+        total, slots, rows * width, 0, 0, epoch.fails, epoch.sparse_kernel, ahead,
         finds, sources, int(epoch.order != 0),
     )  # fmt: skip
 
@@ -230,7 +232,8 @@ def sparse_backward(zero, epoch, layer, row, rows, workspace):
         find_rows(zero, grad, grad_row, epoch.itemsize, chunk, outputs, slice(0, count), words)
         for panel in row_panels(epoch, layer, workspace):
             W = layer_field(epoch, layer, PACKED_TRANSPOSE) + panel[0] * outputs * epoch.itemsize
-            it = sparse_rows(epoch, chunk, count, grad_row, 0, panel[4], total, 0, 0, 0)
+            slots = total + chunk * panel[4] * epoch.itemsize
+            it = sparse_rows(epoch, chunk, count, grad_row, 0, panel[4], total, slots, 0, 0, 0)
             fetch_rows(epoch, layer - 1, GRAD, first, chunk, panel)
             multiply(zero, it, outputs, words, grad, W)
             gate_rows(zero, epoch, layer - 1, panel, first, it)

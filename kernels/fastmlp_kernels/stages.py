@@ -19,9 +19,9 @@ from fastmlp_kernels.epoch_table import INPUTS, gather, goes_by_leaves, is_spars
 from fastmlp_kernels.forward_backward import forward_backward
 from fastmlp_kernels.input_leaves import (
     count_chunks,
-    count_input_leaves,
-    join_leaves,
-    leaf_task,
+    group_task,
+    groups_of,
+    join_groups,
 )
 from fastmlp_kernels.jit import jit, share
 from fastmlp_kernels.memory import load
@@ -53,7 +53,7 @@ def count_tasks(epoch):
     if epoch.stage == SPARSE_FORWARD:
         return count_sparse_tasks(epoch)
     if epoch.stage == LEAF_FORWARD:
-        return count_input_leaves(epoch) * count_chunks(epoch)
+        return groups_of(epoch) * count_chunks(epoch)
     if epoch.stage == BY_COLUMNS:
         return count_forward_tasks(epoch)
     if epoch.stage == SAMPLES:
@@ -78,7 +78,7 @@ def run_task(zero, epoch, number, thread):
     elif epoch.stage == SPARSE_FORWARD:
         sparse_forward_task(zero, epoch, number, workspace)
     elif epoch.stage == LEAF_FORWARD:
-        leaf_task(zero, epoch, number, workspace)
+        group_task(zero, epoch, number, workspace)
     elif epoch.stage == BY_COLUMNS:
         forward_task(zero, epoch, number, workspace)
     elif epoch.stage == SAMPLES:
@@ -86,7 +86,7 @@ def run_task(zero, epoch, number, thread):
         row = number * each
         rows = min(each, epoch.rows - row)
         if goes_by_leaves(epoch, 0):
-            join_leaves(zero, epoch, row, rows, workspace)
+            join_groups(zero, epoch, row, rows, workspace)
         forward_backward(zero, epoch, epoch.first + row, row, rows, thread, workspace)
         if epoch.sparse:
             watch_gradients(zero, epoch, row, rows)
@@ -128,7 +128,7 @@ def run_leaves(zero, epoch, number, thread, workspace):
 def share_end(epoch, tasks, thread):
     """Where a thread's share of the present stage's tasks ends."""
     if epoch.stage == LEAF_FORWARD:
-        return load(np.int64(0), epoch.leaf_ends, thread) * count_chunks(epoch)
+        return load(np.int64(0), epoch.group_ends, thread) * count_chunks(epoch)
     if epoch.stage == PACK or epoch.stage == WEIGHTS or epoch.stage == UNPACK:
         return load(np.int64(0), epoch.block_ends, thread)
     return share(tasks, thread, epoch.num_threads).stop

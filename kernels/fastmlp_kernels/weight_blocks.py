@@ -63,15 +63,15 @@ def count_blocks(table, num_threads, itemsize):
 
 
 @jit
-def set_blocks(blocks, ends, table, by_columns, leaf_order, leaf_ends, itemsize):
+def set_blocks(blocks, ends, table, by_columns, group_order, group_ends, itemsize):
     """Fill the table of the blocks, (blocks, BLOCK_FIELDS), and `ends`: where each thread's end."""
     number, lanes = 0, lanes_of(itemsize)
     num_threads = ends.size
     for thread in range(num_threads):
         for layer in range(table.shape[0]):
             if table[layer, SPARSE] == BY_LEAVES:
-                number = set_leaf_blocks(
-                    blocks, number, table, thread, leaf_order, leaf_ends, itemsize
+                number = set_group_blocks(
+                    blocks, number, table, thread, group_order, group_ends, itemsize
                 )
                 continue
             outputs = table[layer, OUTPUTS]
@@ -97,13 +97,13 @@ def set_blocks(blocks, ends, table, by_columns, leaf_order, leaf_ends, itemsize)
 
 
 @jit
-def set_leaf_blocks(blocks, number, table, thread, leaf_order, leaf_ends, itemsize):
-    """The blocks of a thread's leaves of the first layer's inputs: a word of them each."""
+def set_group_blocks(blocks, number, table, thread, order, ends, itemsize):
+    """The blocks of a thread's groups of the first layer's inputs: a word of them each."""
     inputs, outputs = table[0, INPUTS], table[0, OUTPUTS]
     stride = panel_width(outputs, lanes_of(itemsize))
-    for leaf in leaf_order[leaf_ends[thread - 1] if thread else 0 : leaf_ends[thread]]:
-        stop = min((leaf + 1) * LEAF, inputs)
-        for first in range(leaf * LEAF, stop, WORD):
+    for group in order[ends[thread - 1] if thread else 0 : ends[thread]]:
+        stop = (group + 1) * LEAF if group < order.size - 1 else inputs
+        for first in range(group * LEAF, stop, WORD):
             it = Block(0, 0, 0, first, min(first + WORD, stop), 0, outputs, stride)
             blocks[number] = np.array(it)
             number += 1
