@@ -270,8 +270,7 @@ def run_epoch(
         address(losses), address(hits), 0, gathered_row,
         int(table[:, SPARSE].any()), count_words(rows), address(report),
         0, 0, panels, 0, part_size, address(one), 0, code[1], code[2], code[3],
-        itemsize, num_threads,
-        address(blocks), blocks.shape[0], address(block_ends),
+        itemsize, num_threads, address(blocks), blocks.shape[0], address(block_ends),
         address(group_order), address(group_ends), by_columns,
         PACK, 0, 0, 0, batch_size, leaves_each,
     )  # fmt: skip
