@@ -1,5 +1,6 @@
-"""Compiled code is loaded only for the sources, and the vectors, that it was compiled from."""
+"""Compiled code is loaded only for the sources, CPU, vectors and versions it was compiled for."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -11,11 +12,11 @@ from fastmlp_kernels import cache
 
 KERNELS = Path(cache.__file__).parent
 SCRIPT = """
-import numpy as np, fastmlp_kernels.relu as relu
-from fastmlp_kernels.cache import cache_folder
-x, y = np.array([-3.0, 2.0], np.float32), np.empty(2, np.float32)
-relu.forward[x.dtype](x, y, 1)
-print(y[1], cache_folder())
+import numpy as np
+from fastmlp_kernels.loss import divide
+total = np.array([6.0], np.float32)
+divide[total.dtype](total, 3)
+print(total[0], "loaded" if divide[total.dtype].stats.cache_hits else "compiled")
 """
 
 
@@ -27,61 +28,93 @@ def kernels(tmp_path):
     return Path(shutil.copytree(KERNELS, copy, ignore=ignored))
 
 
-def result_and_folder(kernels, **variables):
+def divide(kernels):
+    """What a new process makes of 6 / 3, and whether it has loaded or compiled the kernel."""
     environment = {"PYTHONPATH": str(kernels.parent), "NUMBA_CACHE_DIR": str(kernels.parent)}
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT],
-        env=os.environ | environment | variables,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    return tuple(run.stdout.split())
+    return run.stdout.strip()
 
 
 def test_a_changed_source_is_compiled_again(kernels):
     """Also one that only others import, and though size and time of the file stay."""
-    result, folder = result_and_folder(kernels)
-    assert result == "2.0"
-    relu, jit = kernels / "relu.py", kernels / "jit.py"
-    before = relu.stat()
-    relu.write_text(relu.read_text().replace("y[i] = x[i] if", "y[i] = 5e0 if"))
-    os.utime(relu, ns=(before.st_atime_ns, before.st_mtime_ns))
-    changed, folder_of_changed = result_and_folder(kernels)
-    assert changed == "5.0"
-    assert folder_of_changed != folder
-    jit.write_text(jit.read_text() + "\n")
-    _, folder_of_both = result_and_folder(kernels)
-    assert folder_of_both not in (folder, folder_of_changed)
+    assert divide(kernels) == "2.0 compiled"
+    peak, loss, cpu = (kernels / f"{name}.py" for name in ("peak", "loss", "cpu"))
+    peak.write_text(peak.read_text() + "# not among the imports of loss.py\n")
+    assert divide(kernels) == "2.0 loaded"
+    before, text = loss.stat(), loss.read_text()
+    loss.write_text(text.replace("total[0] /= ", "total[0] *= "))
+    os.utime(loss, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert divide(kernels) == "18.0 compiled"
+    loss.write_text(text)
+    assert divide(kernels) == "2.0 loaded"
+    cpu.write_text(cpu.read_text() + "\n")
+    assert divide(kernels) == "2.0 compiled"
 
 
-def test_the_first_source_again_finds_its_first_folder(kernels):
-    first = result_and_folder(kernels)
-    source = kernels / "blocking.py"
-    text = source.read_text()
-    source.write_text(text + "# changed\n")
-    assert result_and_folder(kernels)[1] != first[1]
-    source.write_text(text)
-    assert result_and_folder(kernels) == first
-
-
-def test_every_source_is_part_of_the_folders_name(kernels, monkeypatch):
+def test_every_source_is_part_of_the_digest_of_all_that_import_it(kernels, monkeypatch):
+    """Of these, as Python itself reads the imports."""
     monkeypatch.setattr(cache, "__file__", str(kernels / "cache.py"))
-    names = {cache._sources_digest()}
-    for source in sorted(kernels.glob("*.py")):
-        source.write_text(source.read_text() + "\n")
-        names.add(cache._sources_digest())
-    assert len(names) == 1 + len(list(kernels.glob("*.py")))
+    sources = sorted(kernels.glob("*.py"))
+    imported = {source: imports(source) for source in sources}
+
+    def digests():
+        cache._read_source.cache_clear()
+        return {source: cache.sources_digest(source) for source in sources}
+
+    before = digests()
+    for changed in sources:
+        changed.write_text(changed.read_text() + "\n")
+        after = digests()
+        for source in sources:
+            reached = {source}
+            while more := set().union(*(imported[one] for one in reached)) - reached:
+                reached |= more
+            assert (after[source] != before[source]) == (changed in reached), (source, changed)
+        before = after
+    cache._read_source.cache_clear()
 
 
-def test_the_vectors_and_the_versions_are_part_of_the_folders_name(monkeypatch):
-    folders = {cache.cache_folder.__wrapped__()}
-    for width in (512, 256, 128, 0):
-        monkeypatch.setattr(cache, "vector_bits", lambda width=width: width)
-        folders.add(cache.cache_folder.__wrapped__())
-    assert len(folders) == 4
-    monkeypatch.setattr(cache.numba, "__version__", "0.0")
-    folders.add(cache.cache_folder.__wrapped__())
-    monkeypatch.setattr(cache.llvmlite, "__version__", "0.0")
-    folders.add(cache.cache_folder.__wrapped__())
-    assert len(folders) == 6
+def imports(source):
+    """The files of the package that a source imports."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = [name.split(".") for name in names if name.startswith("fastmlp_kernels.")]
+    files = {source.with_name(f"{part[1]}.py") for part in parts}
+    assert all(file.exists() for file in files)
+    return files
+
+
+def _function(x, y):
+    pass
+
+
+def test_all_that_code_depends_on_names_its_file(monkeypatch):
+    key = ("signature", ("triple", "cpu", "features"), ("code", "closure"))
+    paths = {cache.KernelFiles(_function).path(key)}
+    for place in range(3):
+        changed = list(key)
+        changed[place] = "other"
+        paths.add(cache.KernelFiles(_function).path(tuple(changed)))
+    changes = [
+        (cache, "vector_bits", lambda: 7),
+        (cache.numba, "__version__", "0.0"),
+        (cache.llvmlite, "__version__", "0.0"),
+        (cache.platform, "python_version", lambda: "3.0"),
+        (cache.numba.config, "OPT", 1),
+        (cache.numba.config, "BOUNDSCHECK", 1),
+        (cache, "sources_digest", lambda source: "other"),
+    ]
+    for place, name, value in changes:
+        monkeypatch.setattr(place, name, value)
+        paths.add(cache.KernelFiles(_function).path(key))
+    assert len(paths) == 1 + 3 + len(changes)

@@ -1,19 +1,28 @@
-"""Where compiled kernels are kept: one folder for each state of the sources and the vector width.
+"""Where compiled kernels are kept: one folder, and in it a file for each kernel and what it needs.
 
-Numba's own cache looks at the file of the compiled function only, not at those it imports, nor at
-FASTMLP_VECTOR_BITS: here a hash of all of them names the folder, so stale code can't be loaded.
+Numba's own cache numbers the files of a function in an index, so that two processes which fill it
+at once can give one name to two kernels; and it looks at the file of the compiled function only.
+Here a hash of the whole key names the file: function, signature, CPU, versions, vector width, and
+the sources of all that the function's module imports from this package. The key stands in the file
+and is compared when that is loaded. There is no index. Of processes that need a kernel at once, one
+compiles it; the others wait for its lock, which ends with the process that holds it.
 """
 
 import hashlib
 import os
 import pickle
+import platform
+import re
+import shutil
 import sys
+import time
+import uuid
 import warnings
 import zlib
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -22,13 +31,24 @@ from numba.core import caching
 from numba.core.runtime.nrt import rtsys
 
 from fastmlp_kernels.cpu import vector_bits
+from fastmlp_kernels.notices import tell_once
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+DAY = 86400.0  # seconds
+UNUSED_DAYS = 30  # after which a kernel's file is removed
+WAITED_SECONDS = 1.0  # for another process, before a line says so
+IMPORT = re.compile(r"^\s*(?:from|import) fastmlp_kernels(?:\.(\w+)| import (.+))", re.MULTILINE)
 
 
 @cache
 def cache_folder() -> Path:
     """The folder: under NUMBA_CACHE_DIR if set, else the user's own cache folder."""
     root = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else _users_folder()
-    return root / "fastmlp" / f"{_sources_digest()}-{vector_bits()}"
+    return root / "fastmlp"
 
 
 def _users_folder() -> Path:
@@ -43,29 +63,59 @@ def _users_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
 
 
-def _sources_digest() -> str:
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+def sources_digest(source: Path) -> str:
+    """A hash of a source file and of all files of this package that it imports, however deep."""
+    found, waiting = {source}, [source]
+    while waiting:
+        for path in _read_source(waiting.pop())[1] - found:
+            found.add(path)
+            waiting.append(path)
+    digest = hashlib.sha256()
+    for path in sorted(found, key=lambda path: path.name):
+        digest.update(_read_source(path)[0])
+    return digest.hexdigest()
+
+
+@cache
+def _read_source(source: Path) -> tuple[bytes, set[Path]]:
+    """The hash of a source file, and the files of this package that it names in its imports."""
+    content, package = source.read_bytes(), Path(__file__).parent
+    imported = set()
+    for module, names in IMPORT.findall(content.decode()):
+        each = [module] if module else re.findall(r"\w+", names)
+        imported |= {package / f"{name}.py" for name in each}
+    return hashlib.sha256(content).digest(), {path for path in imported if path.exists()}
+
+
+def folder_size() -> int:
+    """The bytes of all files in the folder."""
+    files = cache_folder().rglob("*")
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def clear_folder(unused_days: float = 0) -> None:
+    """Remove what is in the folder: all, or what nobody has used for so many days."""
+    with suppress(OSError):
+        for path in list(cache_folder().iterdir()):
+            # Loading a kernel moves its file's time. A folder is of a version that had several.
+            times = [each.stat().st_mtime for each in (path, *path.rglob("*"))]
+            if time.time() - max(times) >= unused_days * DAY:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 class _Locator(caching._CacheLocator):
-    def __init__(self, function: Any) -> None:
-        self._line = function.__code__.co_firstlineno
-
     def get_cache_path(self) -> str:
         return str(cache_folder())
 
     def get_source_stamp(self) -> str:
-        return cache_folder().name
+        return ""  # the sources are part of the key
 
     def get_disambiguator(self) -> str:
-        return str(self._line)
+        return ""
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> "_Locator":
-        return cls(py_func)
+        return cls()
 
 
 class _Implementation(caching.CompileResultCacheImpl):
@@ -111,18 +161,100 @@ def _symbols(cres: Any) -> bytes:
     return bitcode
 
 
-class _CheckedFile(caching.IndexDataCacheFile):
-    """Numba's files of one function, with a checksum: damaged machine code may well be loaded."""
+class KernelFiles:
+    """The files of one function, each with its key and a checksum: damaged code may well load."""
 
-    def _save_data(self, name: str, data: Any) -> None:
-        code = self._dump(data)
-        super()._save_data(name, (zlib.crc32(code), code))
+    def __init__(self, function: Any) -> None:
+        code = function.__code__
+        source = Path(code.co_filename)
+        self._name = f"{source.stem}.{function.__qualname__}".replace(".<locals>", "").replace("<", "").replace(">", "")
+        self._state = (
+            code.co_firstlineno,
+            sources_digest(source),
+            vector_bits(),
+            platform.python_version(),
+            numba.__version__,
+            llvmlite.__version__,
+            (numba.config.OPT, numba.config.BOUNDSCHECK),
+        )
 
-    def _load_data(self, name: str) -> Any:
-        checksum, code = super()._load_data(name)
+    def path(self, key: Any) -> Path:
+        """The file of a key."""
+        digest = hashlib.sha256(self._text(key).encode()).hexdigest()
+        return cache_folder() / f"{self._name}-{digest[:32]}.nbc"
+
+    def _text(self, key: Any) -> str:
+        return repr((self._name, *self._state, key))
+
+    def load(self, key: Any) -> Any:
+        """What was saved, or None; ValueError where that is another key's, or damaged."""
+        path = self.path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        text, checksum, code = pickle.loads(content)
+        if text != self._text(key):
+            raise ValueError(f"{path.name} holds another kernel")
         if zlib.crc32(code) != checksum:
-            raise ValueError(f"{name}: wrong checksum")
+            raise ValueError(f"{path.name}: wrong checksum")
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > DAY:
+                os.utime(path)  # it is in use: see clear_folder
         return pickle.loads(code)
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write a file of the key's own name, and only then give it that name."""
+        code, path = caching.dumps(data), self.path(key)
+        new = path.with_suffix(f".{uuid.uuid4().hex[:16]}.new")
+        try:
+            new.write_bytes(pickle.dumps((self._text(key), zlib.crc32(code), code), -1))
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+_held: dict[Path, BinaryIO] = {}  # the locks that this process has
+
+
+def _lock(path: Path) -> None:
+    """Take the lock of a kernel, or wait for it; do without where none can be had, as on NFS."""
+    if path in _held:
+        return
+    with suppress(OSError):  # then each process compiles for itself
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file, start = open(path.with_suffix(".lock"), "ab"), time.monotonic()  # noqa: SIM115
+        try:
+            while not _try_lock(file):
+                if time.monotonic() - start > WAITED_SECONDS:
+                    tell_once("another process compiles the same kernels: waiting for it")
+                time.sleep(0.05)
+        except BaseException:
+            file.close()
+            raise
+        _held[path] = file
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    """Lock a file for as long as this process has it open; False if another process has it.
+
+    The system's own locks: they end with their process, however that ends. (The library filelock
+    would take 0.1 s to import, and its hooks of forks and those of jit.py wait for each other.)
+    """
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def release_locks() -> None:
+    """Let others compile what this process hasn't finished."""
+    while _held:
+        _held.popitem()[1].close()
 
 
 class KernelCache(caching.FunctionCache):
@@ -132,11 +264,20 @@ class KernelCache(caching.FunctionCache):
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)
-        self._cache_file = _CheckedFile(
-            self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp()
-        )
+        self._cache_file = KernelFiles(function)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compiled function; None, with its lock in hand, where it must be compiled."""
+        path = self._cache_file.path(self._index_key(sig, target_context.codegen()))
+        found = self._read(sig, target_context, path)
+        if found is None:
+            _lock(path)
+            found = self._read(sig, target_context, path)  # another may have written it meanwhile
+            if found is not None:
+                self._release(path)
+        return found
+
+    def _read(self, sig: Any, target_context: Any, path: Path) -> Any:
         try:
             # Numba's own load_overload first loads all that compiling needs, which takes longer
             # than everything else here. Loaded code needs the allocator of arrays only.
@@ -146,18 +287,30 @@ class KernelCache(caching.FunctionCache):
             return None
         except Exception as error:  # a damaged file raises anything: pickle, zlib, LLVM errors
             _warn_once(f"could not be read ({error!r}): what is damaged is compiled again")
-            with suppress(Exception):
-                self.flush()  # forget the damaged index, so that the next process finds a new one
+            with suppress(OSError):
+                path.unlink()
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the compiled function, and let go of its lock."""
         try:
             super().save_overload(sig, data)
+            _remove_unused()
         except Exception as error:
             _warn_once(
                 f"can't be written ({error!r}): they stay in memory; set NUMBA_CACHE_DIR to a "
                 "writable folder with room to keep them"
             )
+        self._release(self._cache_file.path(self._index_key(sig, data.codegen)))
+
+    def _release(self, path: Path) -> None:
+        if path in _held:
+            _held.pop(path).close()
+
+
+@cache
+def _remove_unused() -> None:
+    clear_folder(UNUSED_DAYS)
 
 
 _warned = False

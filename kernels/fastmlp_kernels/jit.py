@@ -5,20 +5,22 @@ on first use, once for each dtype, whatever the layout of the arrays (see `view`
 """
 
 import atexit
-import sys
+import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from functools import cache
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
 from numba.core import types
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc.parallel import _launch_threads
 
-from fastmlp_kernels.cache import KernelCache, cache_folder
+from fastmlp_kernels.cache import KernelCache, cache_folder, release_locks
+from fastmlp_kernels.notices import tell_once
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Signature = tuple[types.Type, ...]
@@ -86,13 +88,14 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
         self.__doc__ = function.__doc__
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
-        _expect_compiler()
-        # Starts Numba's threads. A cached kernel that calls a parallel function needs symbols,
-        # which Numba loads by itself only for the parallel function.
-        _launch_threads()
-        dispatcher = numba.njit(parallel=self.parallel, **FLAGS)(self.function)
-        dispatcher._cache = KernelCache(self.function)
         with _Compiling():
+            # Starts Numba's threads. A cached kernel that calls a parallel function needs symbols,
+            # which Numba loads by itself only for the parallel function.
+            _launch_threads()
+            # A first call imports np.ma in here. A child forked meanwhile would wait for ever.
+            numba.typeof(np.empty(0, dtype))
+            dispatcher = numba.njit(parallel=self.parallel, **FLAGS)(self.function)
+            dispatcher._cache = KernelCache(self.function)
             dispatcher.compile(self.signature(numba.from_dtype(dtype)))
         dispatcher.disable_compile()
         self[dtype] = dispatcher
@@ -108,29 +111,29 @@ def kernel(
 
 def address_of(function: Callable[..., None], signature: Signature) -> int:
     """Compile `function` as a C function that returns nothing; return its address."""
-    _expect_compiler()
-    callback = CFunc(function, (signature, types.void), locals={}, options=dict(FLAGS))
-    callback._cache = KernelCache(function)
     with _Compiling():
+        callback = CFunc(function, (signature, types.void), locals={}, options=dict(FLAGS))
+        callback._cache = KernelCache(function)
         callback.compile()
     return int(callback.address)
 
 
-def _expect_compiler() -> None:
-    if numba.config.DISABLE_JIT:
-        raise RuntimeError(
-            "fastmlp: expected Numba's compiler, which all kernels need, got NUMBA_DISABLE_JIT=1; "
-            "unset it, or take fastmlp.reference: the same names and bits in plain NumPy"
-        )
+_one_compiles = threading.RLock()
 
 
 class _Compiling:
-    """Measure compiling; once it takes over a second, say so on stderr, and at exit how long."""
+    """Compile or load, one thread at a time; say so once it takes over a second, and how long."""
 
     seconds = 0.0
-    announced = False
 
     def __enter__(self) -> None:
+        if numba.config.DISABLE_JIT:
+            raise RuntimeError(
+                "fastmlp: expected Numba's compiler, which all kernels need, got "
+                "NUMBA_DISABLE_JIT=1; unset it, or take fastmlp.reference: the same names and bits "
+                "in plain NumPy"
+            )
+        _one_compiles.acquire()
         self.start = time.perf_counter()
         self.timer = threading.Timer(ANNOUNCED_SECONDS, _announce)
         self.timer.daemon = True
@@ -138,19 +141,31 @@ class _Compiling:
 
     def __exit__(self, *_: object) -> None:
         self.timer.cancel()
+        release_locks()  # where it was interrupted
         _Compiling.seconds += time.perf_counter() - self.start
         if _Compiling.seconds > ANNOUNCED_SECONDS:
             _announce()
+        _one_compiles.release()
 
 
+@cache
 def _announce() -> None:
-    if _Compiling.announced:
-        return
-    _Compiling.announced = True
-    _tell(f"compiling kernels for this CPU, once: they are kept in {cache_folder()}")
-    atexit.register(lambda: _tell(f"compiling took {_Compiling.seconds:.1f} s"))
+    tell_once(f"compiling kernels for this CPU, once: they are kept in {cache_folder()}")
+    atexit.register(lambda: tell_once(f"compiling took {_Compiling.seconds:.1f} s"))
 
 
-def _tell(message: str) -> None:
-    with suppress(OSError, ValueError):  # no stderr to write to is no reason to stop
-        print(f"fastmlp: {message}", file=sys.stderr, flush=True)
+def _wait_for_compilers() -> None:
+    """Before a fork: a child would wait for ever for a lock that another thread had."""
+    _one_compiles.acquire()
+    global_compiler_lock.acquire()
+
+
+def _go_on() -> None:
+    global_compiler_lock.release()
+    _one_compiles.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_wait_for_compilers, after_in_parent=_go_on, after_in_child=_go_on
+    )
