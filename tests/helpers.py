@@ -1,8 +1,10 @@
 """What all tests share: equality of bits, and arrays with the values that break arithmetic."""
 
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
+import numba
 import numpy as np
 
 import fastmlp
@@ -29,6 +31,12 @@ def oracle_array(name):
     """One array of the exact oracle (rational arithmetic, rounded once where the page says so)."""
     with np.load(VECTORS) as vectors:
         return vectors[name]
+
+
+@cache
+def compiled(function):
+    """A function of the kernels that only compiled code can call, to be called from Python."""
+    return numba.njit(lambda *arguments: function(*arguments))
 
 
 @contextmanager

@@ -13,12 +13,14 @@ from fractions import Fraction
 from math import factorial, frexp
 
 import mpmath
+import numba
 import numpy as np
 from fastmlp_kernels import elementary
 from fastmlp_kernels.elementary import exp_array, log_array
 from fastmlp_kernels.fma import fma
-from fastmlp_kernels.jit import jit
+from fastmlp_kernels.jit import FLAGS
 
+jit = numba.njit(**FLAGS)  # the kernels' own has no machine code for Python to call
 RIGHT, UNDECIDED, WRONG = 0, 1, 2
 ERROR = 2.0**-80  # relative, of both enclosures
 CHUNK, BLOCK = 1 << 20, 1 << 10

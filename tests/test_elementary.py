@@ -4,10 +4,11 @@ import hashlib
 import re
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from fastmlp_kernels import elementary as kernels
-from fastmlp_kernels.jit import jit
+from fastmlp_kernels.jit import FLAGS
 from helpers import VECTORS, assert_same_bits, bits, specials
 from prove_elementary import RIGHT, WRONG, decide, fitted, judge, measure, ulps_exp, ulps_log
 
@@ -160,7 +161,7 @@ def test_a_value_does_not_depend_on_its_place(name, dtype):
 
 @each_dtype
 def test_inside_other_jitted_code(dtype):
-    @jit
+    @numba.njit(**FLAGS)
     def both(x, out):
         for i in range(x.size):
             out[i] = kernels.exp(kernels.log(x[i]))

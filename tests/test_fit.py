@@ -8,7 +8,7 @@ from fastmlp_kernels import columns
 from fastmlp_kernels import epoch as kernels
 from fastmlp_kernels.blocking import lanes_of
 from fastmlp_kernels.weight_update import OPTIMIZERS
-from helpers import DTYPES, assert_same_bits, floats, with_threads
+from helpers import DTYPES, assert_same_bits, compiled, floats, with_threads
 
 import fastmlp
 from fastmlp import reference
@@ -24,8 +24,8 @@ def data(samples, dtype=np.float32, sizes=SIZES, seed=0):
 
 
 def count_by_columns(model, steps, num_threads):
-    lanes = lanes_of(model.dtype.itemsize)
-    return columns.count_by_columns(model._layers, steps, num_threads, lanes)
+    lanes = compiled(lanes_of)(model.dtype.itemsize)
+    return compiled(columns.count_by_columns)(model._layers, steps, num_threads, lanes)
 
 
 def composed_steps(model, x, labels, batch_size, optimizer, rates, decay):

@@ -11,7 +11,7 @@ from fastmlp_kernels import (
 from fastmlp_kernels.cpu import vector_bits
 from fastmlp_kernels.memory import address
 from fastmlp_kernels.weight_update import OPTIMIZERS
-from helpers import DTYPES, assert_same_bits, floats, with_threads
+from helpers import DTYPES, assert_same_bits, compiled, floats, with_threads
 
 import fastmlp
 from fastmlp import reference
@@ -30,7 +30,7 @@ def data(samples, dtype, sizes=SIZES, share=0.2, seed=0):
 
 
 def passes_over(model, x):
-    return sparse_layer.pays_to_skip(x, model._layers)
+    return compiled(sparse_layer.pays_to_skip)(x, model._layers)
 
 
 def fitted(module, x, labels, sizes, bias, change, how):
@@ -215,9 +215,9 @@ def fit_hidden(dtype, share=0.9, change=None, change_x=None, **how):
     x, labels = data(BATCH * STEPS, dtype, HIDDEN, share)
     if change_x is not None:
         change_x(x)
-    lanes = blocking.lanes_of(x.itemsize)
+    lanes = compiled(blocking.lanes_of)(x.itemsize)
     layers = fastmlp.MLP(HIDDEN, dtype=dtype)._layers
-    assert columns.count_by_columns(layers, STEPS, 2, lanes) == 2
+    assert compiled(columns.count_by_columns)(layers, STEPS, 2, lanes) == 2
     how = {"epochs": 1, "batch_size": BATCH, "optimizer": "sgd", "learning_rate": 0.01} | how
     return fit_both(x, labels, HIDDEN, change=change, passes=share < 0.5, **how)
 

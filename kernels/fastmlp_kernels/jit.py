@@ -20,6 +20,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc.parallel import _launch_threads
 
 from fastmlp_kernels.cache import KernelCache, cache_folder, release_locks
+from fastmlp_kernels.callee import CalleeCompiler
 from fastmlp_kernels.notices import tell_once
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -55,7 +56,7 @@ def writable(real: types.Type, axes: int) -> types.Type:
 
 def jit(function: Function) -> Function:
     """Compile `function` for the kernels that call it: without the GIL, IEEE semantics."""
-    compiled: Function = numba.njit(**FLAGS)(function)
+    compiled: Function = numba.njit(pipeline_class=CalleeCompiler, **FLAGS)(function)
     return compiled
 
 
