@@ -6,15 +6,16 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import fastmlp
 
 from .arithmetic_mode import get_arithmetic
 from .commands import UserError, as_user_error
-from .startup import USER_ERROR
+from .startup import USER_ERROR, tell, write_nothing_more
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+NO_READER = 141  # 128 + SIGPIPE
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,26 +23,43 @@ class _Parser(argparse.ArgumentParser):
         """End with one line on stderr, without the usage."""
         self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse's own fails where the stream is closed, or hides that it is full.
+        if file is sys.stdout is not None:
+            file.write(message)
+        else:
+            tell(message.rstrip())
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 for a failed check, 2 for a user's error.
 
     `arguments` are those after the program's name, by default the process's own.
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    name = "fastmlp"
     try:
-        with as_user_error(ValueError):
-            get_arithmetic()
-        code: int = options.run(options)
+        try:
+            options = _parser().parse_args(arguments)
+            name = f"fastmlp {options.command}"
+            with as_user_error(ValueError):
+                get_arithmetic()
+            code: int = options.run(options)
+            return code
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except UserError as error:
-        message = " ".join(str(error).split())
-        print(f"fastmlp {options.command}: error: {message}", file=sys.stderr)
+        tell(f"{name}: error: {' '.join(str(error).split())}")
         return USER_ERROR
     except KeyboardInterrupt:
-        print(f"\nfastmlp {options.command}: interrupted", file=sys.stderr)
+        tell(f"\n{name}: interrupted")
         return INTERRUPTED
-    return code
+    except OSError as error:
+        write_nothing_more()
+        if isinstance(error, BrokenPipeError):
+            return NO_READER
+        tell(f"{name}: error: {error}")
+        return USER_ERROR
 
 
 def _parser() -> _Parser:

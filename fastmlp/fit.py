@@ -2,7 +2,6 @@
 
 import copy
 import math
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike
 from .checks import Array, dtype_error, integer, plain_array, shape_error
 from .labels import class_labels, one_hot
 from .parameters import shuffled
+from .progress import progress_bar
 from .update_checks import decay_rate, real_number
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def train(
     history, finished = History(), 0
     states = np.zeros(STATES[schedule.optimizer] * model.flat_parameters.size, model.dtype)
     try:
-        with _bar(schedule.epochs) if progress else nullcontext() as bar:
+        with progress_bar(schedule.epochs) if progress else nullcontext() as show:
             for number in range(schedule.epochs):
                 start = time.perf_counter()
                 order = None if generator is None else shuffled(generator, len(x))
@@ -128,9 +128,8 @@ def train(
                     loss, accuracy = model._evaluate(*validation)
                     history.validation_loss.append(loss)
                     history.validation_accuracy.append(accuracy)
-                if bar is not None:
-                    bar.set_postfix(_last(history), refresh=False)
-                    bar.update()
+                if show is not None:
+                    show(_last(history))
                 if callback is not None and callback(history):
                     break
     except KeyboardInterrupt:
@@ -234,14 +233,6 @@ def _count(name: str, value: object) -> int:
     if count < 1:
         raise shape_error(name, "1 or more", count, f"pass {name}=10")
     return count
-
-
-def _bar(epochs: int) -> Any:
-    from tqdm import tqdm  # 20 ms of a first step that shows no bar
-
-    # Written to a file, each refresh would be a line: there, only the last one.
-    interval = 0.1 if sys.stderr.isatty() else math.inf
-    return tqdm(total=epochs, desc="fit", unit=" epochs", mininterval=interval)
 
 
 def _last(history: History) -> dict[str, str]:

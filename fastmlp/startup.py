@@ -1,10 +1,14 @@
-"""Errors of the command line while it is still importing: one line instead of a traceback.
+"""What the command line needs before its imports: errors in one line, an end with its reader.
 
 Nothing in the package can catch what its own import raises; the hook of uncaught exceptions can. It
-is set only where the process is the command line, `fastmlp` or `python -m fastmlp`.
+is set only where the process is the command line, `fastmlp` or `python -m fastmlp`; so is the
+signal by which a shell's own tools end when nobody reads what they write.
 """
 
+import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -20,14 +24,33 @@ def is_command_line() -> bool:
     return Path(program).stem == "fastmlp"
 
 
+def tell(message: str) -> None:
+    """Print a message to stderr, where there is one that takes it."""
+    if sys.stderr is not None:  # print would take stdout instead
+        with suppress(OSError, ValueError):
+            print(message, file=sys.stderr, flush=True)
+
+
+def end_with_the_reader() -> None:
+    """End this process, as a shell's own tools do, when what it writes to has no reader left."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def write_nothing_more() -> None:
+    """Give what stdout still holds to nobody: at Python's end it would fail again."""
+    with suppress(OSError, AttributeError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
 def show_in_one_line(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     """Show Ctrl-C, and a wrong environment variable of ours, in one line; all else as usual."""
     if issubclass(kind, KeyboardInterrupt):
-        print("\nfastmlp: interrupted", file=sys.stderr)  # Python then ends as SIGINT would
+        tell("\nfastmlp: interrupted")  # Python then ends as SIGINT would
     elif issubclass(kind, ValueError) and str(error).startswith("FASTMLP_"):
-        print(f"fastmlp: error: {error}", file=sys.stderr)
+        tell(f"fastmlp: error: {error}")
         raise SystemExit(USER_ERROR)
     else:
         sys.__excepthook__(kind, error, traceback)
@@ -35,3 +58,4 @@ def show_in_one_line(
 
 if is_command_line():
     sys.excepthook = show_in_one_line
+    end_with_the_reader()

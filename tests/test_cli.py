@@ -20,20 +20,6 @@ def _threads_as_before():
     fastmlp.set_num_threads(before)
 
 
-@pytest.fixture
-def small_mnist(tmp_path):
-    """A folder of MNIST's format with the first images of the embedded set."""
-    (x, y), (x_test, y_test) = fastmlp.mnist_dataset()
-    for images, labels, name in ((x[:600], y[:600], "train"), (x_test[:100], y_test[:100], "t10k")):
-        pixels = np.round(images * 255).astype(np.uint8)
-        header = bytes((0, 0, 8, 3)) + np.array(pixels.shape, ">u4").tobytes()
-        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
-        header = bytes((0, 0, 8, 1)) + np.array(labels.shape, ">u4").tobytes()
-        digits = labels.astype(np.uint8).tobytes()
-        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(header + digits)
-    return tmp_path
-
-
 def run(*arguments):
     """The exit code, as the process would have it."""
     try:

@@ -21,7 +21,8 @@ def launch(options: dict[str, Any]) -> int:
     """Start the run in a process of its own, as libraries read their environment when they load."""
     threads = options["threads"] or environment.cores()
     command = [sys.executable, "-m", "fastmlp_bench", json.dumps(options | {"threads": threads})]
-    return subprocess.run(command, env=environment.clean_environment(threads)).returncode
+    code = subprocess.run(command, env=environment.clean_environment(threads)).returncode
+    return code if code >= 0 else 128 - code  # as shells report a signal
 
 
 def main(options: dict[str, Any]) -> int:
@@ -36,14 +37,19 @@ def main(options: dict[str, Any]) -> int:
         if check:
             return _check(options)
         results = measure_all(**{key: options[key] for key in ("full", "only", "threads")})
+        folders = (RESULTS, PICTURES) if update else (Path(options["output"]),) * 2
+        _print(results)
+        _write(results, *folders, update)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (ValueError, OSError) as error:
-        print(f"fastmlp bench: error: {error}", file=sys.stderr)
+        from fastmlp.startup import tell, write_nothing_more
+
+        write_nothing_more()
+        tell(f"fastmlp bench: error: {error}")
         return 2
     except KeyboardInterrupt:
         return 130  # the parent says it
-    folders = (RESULTS, PICTURES) if update else (Path(options["output"]),) * 2
-    _print(results)
-    _write(results, *folders, update)
     wrong = [place for place, why in results["failed"].items() if "WrongResultError" in why]
     if wrong:
         print(f"fastmlp bench: error: wrong results: {'; '.join(wrong)}", file=sys.stderr)
@@ -123,7 +129,8 @@ def measure_all(
     total += (STARTUP_ROUNDS[full] + 3) * starts
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
-    with tqdm(total=total, unit=" rounds", dynamic_ncols=True) as bar:
+    hidden = sys.stderr is None
+    with tqdm(total=total, unit=" rounds", dynamic_ncols=True, disable=hidden) as bar:
         advance: Callable[[], Any] = bar.update
         for case in chosen + points:
             bar.set_description(case.series or case.name)
