@@ -13,7 +13,7 @@ from .checks import Array
 from .gradient_check import format_table, gradient_check
 from .labels import one_hot
 from .mlp import MLP, NotebookMLP
-from .mnist import CLASSES, mnist_dataset
+from .mnist import mnist_dataset
 from .parameters import bit_generator
 from .training import test, train_one_step
 
@@ -52,7 +52,8 @@ def train(
     """
     (x, y), test_set = _dataset(root)
     rng = bit_generator(seed)
-    model = MLP([x[0].size, *hidden, CLASSES], rng=rng)
+    with as_user_error(ValueError):
+        model = MLP([x[0].size, *hidden, 1 + max(y.max(), test_set[1].max())], rng=rng)
     steps = epochs * -(-len(x) // batch_size)
     # A step without an effect, so that the first use of the kernels is not in the time.
     model.fit(x[:1], y[:1], epochs=1, learning_rate=0.0, optimizer="momentum", rng=0)
@@ -96,6 +97,12 @@ def train_notebook(
             f"--data: expected images of {model.sizes[0]} pixels, the notebook's, got "
             f"{x[0].size}; leave --notebook out"
         )
+    most = max(y.max(), y_test.max())
+    if most >= model.sizes[-1]:
+        raise UserError(
+            f"--data: expected labels 0 to {model.sizes[-1] - 1}, the notebook's, got {most}; "
+            "leave --notebook out"
+        )
     labels, x = one_hot(y), x.astype(model.dtype)
     for epoch in range(epochs):
         loss, accuracy = train_one_step(model, x, labels, learning_rate)
@@ -114,4 +121,8 @@ def check() -> bool:
 
 def _dataset(root: Root) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     with as_user_error(OSError, ValueError):
-        return mnist_dataset(root)
+        sets = mnist_dataset(root)
+    for name, (_, labels) in zip(("training", "test"), sets, strict=True):
+        if not len(labels):
+            raise UserError(f"--data: expected {name} images, got none; use another set")
+    return sets

@@ -36,7 +36,7 @@ class Operation(Protocol):
     def forward(self) -> Callable[..., Array]: ...  # noqa: D102
 
     @property
-    def backward(self) -> Callable[[Array], Array | tuple[Array, ...]]: ...  # noqa: D102
+    def backward(self) -> Callable[[Array], Array | Sequence[Array]]: ...  # noqa: D102
 
 
 class GradientCheck(NamedTuple):
@@ -218,7 +218,7 @@ def _check(
 
 def _gradients(operation: Operation, grad_y: Array, inputs: list[Array]) -> list[Array]:
     result = operation.backward(grad_y)
-    gradients = [np.asarray(g) for g in (result if isinstance(result, tuple) else (result,))]
+    gradients = [np.asarray(g) for g in (result if isinstance(result, tuple | list) else (result,))]
     if len(gradients) != len(inputs):
         raise shape_error(
             "backward", f"{len(inputs)} gradients, one for each input", len(gradients), "return all"

@@ -22,7 +22,7 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-CLASSES = 10
+GZIP = b"\x1f\x8b"  # how such a file starts: its name tells nothing
 UNSIGNED_BYTE = 8  # IDX's code for the type of the values
 BLOCK_BYTES = 1 << 16  # Inflated, a block of a file still fits the CPU's cache.
 DEFLATE_MAX_RATIO = 1032  # https://zlib.net/zlib_tech.html, "Maximum Compression Factor"
@@ -37,10 +37,10 @@ def mnist_dataset(
     y: int64 of shape (n,), the digits 0 to 9; n is 60,000 for training and 10,000 for testing.
 
     Without `root` the files embedded in the package are read. With it, the same four IDX files
-    are read from the folder `root`, or else from torchvision's place, `root/MNIST/raw`: plain
-    (`train-images-idx3-ubyte` or `train-images.idx3-ubyte`) or gzipped
-    (`train-images-idx3-ubyte.gz`). They may hold another set in MNIST's format, with other
-    numbers and sizes of images, such as Fashion-MNIST.
+    are read from the folder `root`, or else from torchvision's place, `root/MNIST/raw`, named
+    `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, with or without `.gz`, and plain or
+    gzipped, whatever the name. They may hold another set in MNIST's format, with other numbers and
+    sizes of images and other labels (0 to 255), such as Fashion-MNIST or EMNIST.
 
     Raises TypeError where `root` isn't a path, FileNotFoundError where neither folder holds all
     four files, and ValueError where a file is truncated, corrupt or foreign, where the images
@@ -84,14 +84,14 @@ def _locate(root: str | os.PathLike[str] | None) -> list[Traversable]:
             return [file for file in found.values() if file is not None]
         looked_in.append(f"{folder} lacks {', '.join(missing)}")
     raise FileNotFoundError(
-        f"no complete MNIST set: {'; '.join(looked_in)} (each looked for as {FILES[0]},"
-        f" {_spellings(FILES[0])[1]} or {FILES[0]}.gz): {mend}"
+        f"no complete MNIST set: {'; '.join(looked_in)} (each looked for as"
+        f" {', '.join(_spellings(FILES[0]))}): {mend}"
     )
 
 
-def _spellings(stem: str) -> tuple[str, str, str]:
-    """Return the names a file goes by, the quickest to read first."""
-    return stem, stem.replace("-idx", ".idx"), f"{stem}.gz"
+def _spellings(stem: str) -> list[str]:
+    """Return the names a file goes by, those of plain files first, which are quicker to read."""
+    return [name + end for end in ("", ".gz") for name in (stem, stem.replace("-idx", ".idx"))]
 
 
 def _find(folder: Traversable, stem: str) -> Traversable | None:
@@ -101,13 +101,6 @@ def _find(folder: Traversable, stem: str) -> Traversable | None:
 
 def _read_labels(file: Traversable) -> Labels:
     labels: Labels = _read_idx(file, 1, np.int64, np.positive)
-    foreign = np.flatnonzero(labels >= CLASSES)
-    if foreign.size:
-        first = foreign[0]
-        raise ValueError(
-            f"label {first} in {file} is {labels[first]}, expected 0 to {CLASSES - 1}: use a set"
-            f" of {CLASSES} classes"
-        )
     return labels
 
 
@@ -134,7 +127,7 @@ def _read_idx(
 ) -> NDArray[Any]:
     """Return the array in an IDX file of unsigned bytes, each block of it put through `convert`."""
     content = file.read_bytes()
-    gzipped = file.name.endswith(".gz")
+    gzipped = content.startswith(GZIP)
     blocks = _inflate(content, file) if gzipped else _cut(content)
     header_bytes = 4 + 4 * dimensions
     start = b""
@@ -164,7 +157,8 @@ def _shape(header: bytes, dimensions: int, file: Traversable) -> tuple[int, ...]
     if header[:3] != magic[:3]:
         raise ValueError(
             f"{file} starts with the bytes {header[:4].hex(' ') or '(none)'}, expected"
-            f" {magic.hex(' ')}: it isn't an IDX file of unsigned bytes, use MNIST's own"
+            f" {magic.hex(' ')}: it isn't an IDX file of unsigned bytes, plain or gzipped, use"
+            " MNIST's own"
         )
     if header[3:4] != magic[3:]:
         raise ValueError(
@@ -205,8 +199,7 @@ def _inflate(content: bytes, file: Traversable) -> Iterator[bytes]:
                 inflated = inflater.decompress(block)
             except zlib.error as error:
                 raise ValueError(
-                    f"{file} isn't a sound gzip file ({error}): get it again, or name it without"
-                    " .gz if it isn't compressed"
+                    f"{file} isn't a sound gzip file ({error}): get it again"
                 ) from error
             yield inflated
             block = inflater.unused_data

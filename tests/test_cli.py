@@ -117,6 +117,40 @@ def test_a_users_error_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert message in captured.err
 
 
+def sets_with(labels, test_labels):
+    return tuple(
+        (np.zeros((len(y), 28, 28), np.float32), np.array(y)) for y in (labels, test_labels)
+    )
+
+
+def test_a_set_of_other_classes_makes_a_network_of_as_many(capsys, monkeypatch):
+    monkeypatch.setattr(commands, "mnist_dataset", lambda root: sets_with([1, 25], [26, 3]))
+    model, _ = commands.train(hidden=[4], epochs=1)
+    assert model.sizes == (784, 4, 27)
+    capsys.readouterr()
+    assert run("train", "--notebook") == 2
+    assert capsys.readouterr().err == (
+        "fastmlp train: error: --data: expected labels 0 to 9, the notebook's, got 26; "
+        "leave --notebook out\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (([0, 0], [0]), "sizes: expected two or more classes"),
+        (([0, 1], np.zeros(0, int)), "--data: expected test images, got none"),
+        ((np.zeros(0, int), [0, 1]), "--data: expected training images, got none"),
+    ],
+)
+def test_a_set_that_cannot_be_trained_on_is_one_line(labels, message, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "mnist_dataset", lambda root: sets_with(*labels))
+    assert run("train") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
 def test_images_of_another_size_do_not_fit_the_notebook(small_mnist, capsys, monkeypatch):
     sets = (np.zeros((5, 3, 3), np.float32), np.zeros(5, np.int64))
     monkeypatch.setattr(commands, "mnist_dataset", lambda root: (sets, sets))

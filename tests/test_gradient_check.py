@@ -126,6 +126,16 @@ def test_table():
     assert first.index("torch") == second.index("finite")
 
 
+class MatmulWithAList(fastmlp.Matmul):
+    def backward(self, grad_y):
+        return list(super().backward(grad_y))
+
+
+def test_a_list_of_gradients_is_as_good_as_a_tuple():
+    rows = gradient_check(MatmulWithAList(), [np.ones((2, 3)), np.ones((3, 4))])
+    assert [row.passed for row in rows] == [True, True]
+
+
 class TwoGradients(fastmlp.Relu):
     def backward(self, grad_y):
         return grad_y, grad_y
