@@ -1,9 +1,10 @@
 """The weights of a model: one flat buffer for all layers, and their initial values."""
 
+import copy
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -20,6 +21,10 @@ from .checks import (
 )
 
 Rng = int | np.random.Generator | np.random.BitGenerator | None
+
+_BUFFERS = ("flat_parameters", "flat_gradients")
+# What is made again when it is asked for: views, what predict knows, what the last forward kept.
+_MADE_AGAIN = ("_named", "_layers", "_compiled", "_last_forward", "_last_logits", "log_prob")
 
 
 class Parameters:
@@ -137,14 +142,40 @@ class Parameters:
         else:
             object.__setattr__(self, name, value)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Neither the views, which would lose their buffer, nor what the last forward kept.
-        kept = ("sizes", "bias", "dtype", "flat_parameters", "flat_gradients")
-        return {name: self.__dict__[name] for name in kept}
+    def __getstate__(self) -> Any:
+        state = super().__getstate__()
+        attributes, slots = state if isinstance(state, tuple) else (state, {})
+        kept = {name: value for name, value in attributes.items() if name not in _MADE_AGAIN}
+        return (kept, slots) if slots else kept
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+    def __setstate__(self, state: Any) -> None:
+        attributes, slots = state if isinstance(state, tuple) else (state, {})
+        own = self.__dict__
+        for name in _MADE_AGAIN:
+            own.pop(name, None)
+        own.update(attributes)
+        for name, value in slots.items():
+            object.__setattr__(self, name, value)
+        own["dtype"] = np.dtype(self.dtype.type)
+        for name in _BUFFERS:
+            own[name] = _own_memory(own[name], self.dtype)
         self._name_views()
+
+    def _refuse_read_only(self) -> None:
+        """Raise ValueError where the weights can't be written, as their owner has chosen."""
+        if not self.flat_parameters.flags.writeable:
+            raise ValueError(
+                "flat_parameters: expected writable weights, got read-only ones; train a copy, "
+                "copy.deepcopy(model)"
+            )
+
+    def _worker(self) -> Self:
+        """Return a copy that has weights and gradients of its own, and shares all else."""
+        worker = copy.copy(self)
+        for name in _BUFFERS:
+            worker.__dict__[name] = self.__dict__[name].copy()
+        worker._name_views()
+        return worker
 
     def __repr__(self) -> str:
         return (
@@ -293,6 +324,20 @@ def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     if checked not in FLOATS:
         raise dtype_error("dtype", "float32 or float64", checked, "pass dtype=np.float32")
     return np.dtype(checked.type)  # the one object that native arrays of this dtype share
+
+
+def _own_memory(buffer: Array, dtype: np.dtype[Any]) -> Array:
+    """Return `buffer`, or a copy where it isn't memory of its own that can be written to.
+
+    It isn't where joblib maps a file, or pickle's protocol 5 takes bytes from elsewhere.
+    """
+    flags = buffer.flags
+    usual = type(buffer) is np.ndarray and buffer.dtype is dtype
+    if usual and flags.owndata and flags.carray:
+        return buffer
+    own = np.empty(buffer.shape, dtype)
+    own[...] = buffer
+    return own
 
 
 def _write(name: str, array: Array, value: object) -> None:

@@ -1,6 +1,3 @@
-import copy
-import pickle
-
 import numpy as np
 import pytest
 from helpers import DTYPES, assert_same_bits, floats, layouts, with_threads
@@ -179,20 +176,6 @@ def test_all_arrays_are_views_into_one_buffer():
     assert_same_bits(model.flat_parameters[:15].reshape(5, 3), before[:, ::-1])
     assert model.W1 is W1 is model.parameters[0]
     assert model.W2_grad is model.gradients[1]
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_copies_have_a_buffer_of_their_own(duplicate):
-    model = fastmlp.MLP([4, 3, 2], rng=13)
-    x = floats(14, (5, 4), np.float32)
-    log_prob = model.forward(x)
-    twin = duplicate(model)
-    assert_same_bits(twin.forward(x), log_prob)
-    twin.W1 += 1
-    assert np.shares_memory(twin.W1, twin.flat_parameters)
-    assert not np.shares_memory(twin.flat_parameters, model.flat_parameters)
-    assert_same_bits(model.forward(x), log_prob)
-    assert not hasattr(duplicate(model), "log_prob")
 
 
 # Weights are read in place below 192 rows and packed from there on; 193 ends in a block of one row.
