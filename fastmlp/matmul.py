@@ -45,7 +45,8 @@ class Matmul:
         """
         x, W = remembered(self.mem, "x", "Matmul"), remembered(self.mem, "W", "Matmul")
         x, W, grad_y = real_arrays(x=x, W=W, grad_y=grad_y)
-        like("grad_y", matrix("grad_y", grad_y), "x @ W", (x.shape[0], W.shape[1]))
+        # Again, as `mem` and the shapes of its arrays may have been changed.
+        like("grad_y", matrix("grad_y", grad_y), "x @ W", product_shapes(x, W))
         if is_numpy():
             return notebook.matmul(grad_y, W.T), notebook.matmul(x.T, grad_y)
         grad_x, grad_W = np.empty(x.shape, x.dtype), np.empty(W.shape, x.dtype)

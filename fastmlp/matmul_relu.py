@@ -49,6 +49,7 @@ class MatmulRelu:
         with_bias = self.mem["b"] is not None
         x, W, y, grad_y = real_arrays(x=self.mem["x"], W=self.mem["W"], y=y, grad_y=grad_y)
         like("grad_y", grad_y, "y", y.shape)
+        like("mem['y']", y, "x @ W", product_shapes(x, W))  # `mem` may have been changed
         if is_numpy():
             g = notebook.relu_backward(y, grad_y)
             return notebook.affine_backward(x, W, g, with_bias)
@@ -84,6 +85,7 @@ def gradient_below(grad_y: Array, W: Array, x: Array) -> Array:
 
     x (N, inputs) is above 0 exactly where that relu's input is.
     """
+    like("x", x, "grad_y @ W^T", product_shapes(grad_y, W.T))
     if is_numpy():
         return notebook.relu_backward(x, notebook.matmul(grad_y, W.T))
     y = np.empty(x.shape, x.dtype)

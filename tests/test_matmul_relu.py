@@ -4,6 +4,7 @@ from helpers import DTYPES, assert_same_bits, floats, layouts, with_threads
 
 import fastmlp
 from fastmlp import reference
+from fastmlp.matmul_relu import gradient_below
 
 SHAPES = [
     (1, 1, 1), (2, 3, 4), (7, 17, 33), (3, 0, 4), (0, 5, 3), (13, 255, 16), (13, 256, 15),
@@ -126,3 +127,22 @@ def test_errors_say_expected_got_and_mend():
     ours.forward(x, W)
     with pytest.raises(ValueError, match=r"grad_y: expected shape \(2, 4\), that of y"):
         ours.backward(x)
+
+
+@pytest.mark.parametrize("module", [fastmlp, reference])
+@pytest.mark.parametrize("name", ["Matmul", "MatmulRelu"])
+def test_backward_looks_again_at_what_mem_holds(module, name):
+    x, grad_y = np.ones((5, 2000), np.float32), np.ones((5, 3), np.float32)
+    operation = getattr(module, name)()
+    operation.forward(x, np.ones((2000, 3), np.float32))
+    operation.mem["x"] = x[:, :4]  # smaller than the gradient that W has
+    with pytest.raises(ValueError, match="x @ W: expected as many columns in x as W"):
+        operation.backward(grad_y)
+    operation.mem["x"] = np.ones((7, 2000), np.float32)
+    with pytest.raises(ValueError, match="expected shape"):
+        operation.backward(grad_y)
+
+
+def test_the_gradient_below_looks_at_the_weights_shape():
+    with pytest.raises(ValueError, match="expected shape"):
+        gradient_below(np.ones((5, 3), "f4"), np.ones((900, 3), "f4"), np.ones((5, 4), "f4"))

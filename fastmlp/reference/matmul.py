@@ -67,5 +67,5 @@ class Matmul:
         """Return grad_x = grad_y @ W^T and grad_W = x^T @ grad_y."""
         x, W = remembered(self.mem, "x", "Matmul"), remembered(self.mem, "W", "Matmul")
         x, W, grad_y = real_arrays(x=x, W=W, grad_y=grad_y)
-        like("grad_y", matrix("grad_y", grad_y), "x @ W", (x.shape[0], W.shape[1]))
+        like("grad_y", matrix("grad_y", grad_y), "x @ W", product_shapes(x, W))
         return matmul(grad_y, W.T), matmul(x.T, grad_y)

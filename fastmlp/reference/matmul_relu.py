@@ -52,6 +52,7 @@ class MatmulRelu:
         y = remembered(self.mem, "y", "MatmulRelu")
         x, W, y, grad_y = real_arrays(x=self.mem["x"], W=self.mem["W"], y=y, grad_y=grad_y)
         like("grad_y", grad_y, "y", y.shape)
+        like("mem['y']", y, "x @ W", product_shapes(x, W))
         relu = Relu()
         relu.mem["x"] = y  # y > 0 exactly where x @ W + b > 0
         g = relu.backward(grad_y)
