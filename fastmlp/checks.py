@@ -1,5 +1,6 @@
 """The one place that checks what a caller passes, and words the errors."""
 
+import math
 import operator
 from typing import Any, TypeGuard
 
@@ -105,6 +106,37 @@ def plain_array(name: str, value: object) -> Array:
         raise shape_error(
             name, "rows of one length", "a ragged list", "pad or cut them to one length"
         ) from error
+
+
+def all_finite(array: Array) -> bool:
+    """Tell whether all elements, of float32 or float64, are finite."""
+    if array.flags.c_contiguous:
+        flat = array.reshape(-1)
+        # No square is below 0: nothing brings the sum back from inf or NaN. Half the time of
+        # isfinite, which is asked only where the sum overflows.
+        if math.isfinite(np.vdot(flat, flat)):
+            return True
+    return bool(np.isfinite(array).all())
+
+
+def not_finite(name: str, array: Array, shape: tuple[int, ...]) -> ValueError | None:
+    """Return the error that names the first element of `array` that isn't finite, if there is one.
+
+    shape: that of what the caller passed as `name`, whose elements the array holds in their order.
+    """
+    if all_finite(array):
+        return None
+    wrong = np.flatnonzero(~np.isfinite(array))
+    if not wrong.size:  # another thread has written to it
+        return None
+    place = ", ".join(str(index) for index in np.unravel_index(wrong[0], shape))
+    return shape_error(
+        f"{name}[{place}]",
+        "finite numbers",
+        array[np.unravel_index(wrong[0], array.shape)],
+        f"replace it, as np.nan_to_num({name}, posinf=0, neginf=0) does, or pass "
+        "check_finite=False",
+    )
 
 
 def _of_one_dtype(values: tuple[object, ...]) -> TypeGuard[tuple[Array, ...]]:

@@ -7,18 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import Array
-from .fit import (
-    Epoch,
-    History,
-    Samples,
-    Schedule,
-    checked_data,
-    checked_schedule,
-    composed_epoch,
-    sample_losses,
-    train,
-)
+from .arithmetic_mode import is_numpy
+from .checks import Array, not_finite
+from .fit import Epoch, History, Samples, composed_epoch, count_hits, sample_losses, train
+from .fit_checks import Data, Schedule, checked_data, checked_schedule, checked_validation
 from .parameters import Parameters, Rng, bit_generator
 
 
@@ -60,6 +52,7 @@ class Estimator(Parameters):
         rng: Rng = None,
         progress: bool = False,
         callback: Callable[[History], object] | None = None,
+        check_finite: bool = True,
     ) -> History:
         """Train on batches of x (N, ...) with labels y; return the loss and accuracy of each epoch.
 
@@ -70,59 +63,83 @@ class Estimator(Parameters):
         weight_decay: times W, added to the gradient of every parameter. shuffle: a new order in
         each epoch, drawn from `rng`: None, a seed or a PCG64 generator. validation: (x, y) to
         evaluate after each epoch. progress: show a bar. callback: called with the history after
-        each epoch; a true result ends the training.
+        each epoch; a true result ends the training. check_finite: whether NaN and inf end it, too.
 
         An epoch is one compiled call, and its bits are those of forward, backward and update for
         each batch. The weights change at the end of an epoch: Ctrl-C leaves them as the last
-        finished one did, in a KeyboardInterrupt that names it. TypeError and ValueError name what
-        doesn't fit, before anything is written.
+        finished one did, in a KeyboardInterrupt that names it, and so does a loss or a weight that
+        isn't finite, in a FloatingPointError whose `history` is that of the epochs before.
+        TypeError and ValueError name what doesn't fit, as a NaN in x, before anything is written.
         """
-        x, labels = checked_data(self, x, y, "y")
+        data = checked_data(self, x, y)
         schedule = checked_schedule(
-            len(x), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay
+            len(data.x), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay
         )
-        if validation is not None:
-            if not isinstance(validation, tuple) or len(validation) != 2:
-                got = type(validation).__name__
-                raise TypeError(f"validation: expected a pair (x, y), got {got}; pass a tuple")
-            validation = checked_data(self, *validation, "validation[1]")
+        evaluated = checked_validation(self, validation, check_finite)
         generator = bit_generator(rng) if shuffle else None
-        return train(self, x, labels, schedule, generator, validation, progress, callback)
+        self._refuse_read_only()
+        # Else an epoch's weights tell: of NaN or inf in x, a row of W1 becomes it, as 0 * NaN is
+        # NaN. A look at x takes up to a third of an epoch. But NumPy's BLAS may pass over zeros.
+        if check_finite and is_numpy():
+            data.refuse_not_finite()
+        return train(self, data, schedule, generator, evaluated, progress, callback, check_finite)
 
-    def predict_log_proba(self, x: Array) -> Array:
+    def predict_log_proba(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the log-probabilities (N, classes) for x (N, ...): forward, but nothing is kept.
 
-        Raises what `forward` raises.
+        check_finite: whether NaN and inf in x are a ValueError. Raises what `forward` raises.
         """
-        return self._run_head(self._logits(self._inputs(x)))[0]
+        return self._run_head(self._logits(self._samples(x, check_finite)))[0]
 
-    def predict_proba(self, x: Array) -> Array:
-        """Return the probabilities (N, classes) for x (N, ...). Raises what `forward` raises."""
+    def predict_proba(self, x: Array, *, check_finite: bool = True) -> Array:
+        """Return the probabilities (N, classes) for x (N, ...).
+
+        check_finite: whether NaN and inf in x are a ValueError. Raises what `forward` raises.
+        """
         operation = self._head[0]()
-        y = operation.forward(self._logits(self._inputs(x)))
+        y = operation.forward(self._logits(self._samples(x, check_finite)))
         return np.asarray(operation.mem.get("p", y))
 
-    def score(self, x: Array, y: ArrayLike) -> float:
+    def score(self, x: Array, y: ArrayLike, *, check_finite: bool = True) -> float:
         """Return the share of the samples x (N, ...) whose class is their label's.
 
-        y: integers (N,) or one-hot rows. Raises TypeError and ValueError for what doesn't fit.
+        y: integers (N,) or one-hot rows. A sample whose loss is NaN has no class. check_finite:
+        whether NaN and inf in x are a ValueError. Raises TypeError and ValueError for what doesn't
+        fit.
         """
-        x, labels = checked_data(self, x, y, "y")
-        return int(np.count_nonzero(self.predict(x) == labels)) / len(x)
+        data = checked_data(self, x, y)
+        return self._accuracy(data, check_finite)
 
-    def loss(self, x: Array, y: ArrayLike) -> float:
+    def loss(self, x: Array, y: ArrayLike, *, check_finite: bool = True) -> float:
         """Return the mean over the samples x (N, ...) of -log_prob of their label.
 
-        y: integers (N,) or one-hot rows. Raises TypeError and ValueError for what doesn't fit.
+        y: integers (N,) or one-hot rows. check_finite: whether NaN and inf in x are a ValueError.
+        Raises TypeError and ValueError for what doesn't fit.
         """
-        return self._evaluate(*checked_data(self, x, y, "y"))[0]
+        data = checked_data(self, x, y)
+        if check_finite:
+            data.refuse_not_finite()
+        return self._evaluate(data.x, data.labels)[0]
+
+    def _samples(self, x: Array, check_finite: bool) -> Array:
+        """Return x as a matrix (N, inputs); raise where it doesn't fit, or isn't finite."""
+        matrix = self._inputs(x)
+        error = not_finite("x", matrix, np.shape(x)) if check_finite else None
+        if error is not None:
+            raise error
+        return matrix
+
+    def _accuracy(self, data: Data, check_finite: bool) -> float:
+        """Return what `score` does."""
+        if check_finite:
+            data.refuse_not_finite()
+        return self._evaluate(data.x, data.labels)[1]
 
     def _evaluate(self, x: Array, labels: Array) -> tuple[float, float]:
-        """Return loss and accuracy for what checked_data gives."""
+        """Return loss and accuracy for the samples x (N, inputs) and their labels (N,)."""
         logits = self._logits(x)
-        hits = int(np.count_nonzero(np.argmax(logits, axis=1) == labels))
         losses = sample_losses(self._run_head(logits)[0], labels)
-        return float(self._mean(losses)), hits / len(x)
+        return float(self._mean(losses)), count_hits(logits, losses, labels) / len(x)
 
     def _logits(self, x: Array) -> Array:
         """Return the last layer's outputs for x (N, inputs)."""
@@ -140,7 +157,7 @@ class Estimator(Parameters):
         return composed_epoch(self, data, schedule, states, number)
 
     @abstractmethod
-    def predict(self, x: Array) -> Array:
+    def predict(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the class (N,) of each sample of x (N, ...)."""
 
     @abstractmethod

@@ -1,6 +1,5 @@
-"""Training a model over epochs: the checks, the schedule of the steps, the loop, the history."""
+"""Training a model over epochs: the loop, an epoch as its operations, the history."""
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -9,21 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels.weight_update import CONSTANTS, OPTIMIZERS
-from numpy.typing import ArrayLike
 
-from .checks import Array, dtype_error, integer, plain_array, shape_error
-from .labels import class_labels, one_hot
+from .checks import Array, all_finite
+from .fit_checks import BETA1, BETA2, EPSILON, STATES, Data, Schedule
+from .labels import one_hot
 from .parameters import shuffled
 from .progress import progress_bar
-from .update_checks import decay_rate, real_number
 
 if TYPE_CHECKING:
     from .estimator import Estimator
-
-# How many arrays of state each update keeps, of the size of the parameters.
-STATES = {"sgd": 0, "momentum": 1, "adam": 2}
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as Kingma & Ba (2015) propose
 
 
 @dataclass
@@ -39,47 +32,6 @@ class History:
     validation_loss: list[float] = field(default_factory=list)
     validation_accuracy: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-
-
-class Schedule(NamedTuple):
-    """The steps of a training: rates has an element for each step of all epochs."""
-
-    optimizer: str
-    rates: Array
-    momentum: float
-    weight_decay: float
-    batch_size: int
-    epochs: int
-
-    def steps(self, epoch: int) -> range:
-        """Return the numbers of an epoch's steps, counted from the first epoch on."""
-        each = len(self.rates) // self.epochs
-        return range(epoch * each, (epoch + 1) * each)
-
-    def constants(self, epoch: int) -> Array:
-        """Return what the kernel needs: (steps, 8) float64, weight decay and the update's own.
-
-        sgd: (rate,); momentum: (rate, momentum); Adam: (b1, 1 - b1, b2, 1 - b2, s, c, epsilon).
-        """
-        steps = self.steps(epoch)
-        rates = self.rates[steps.start : steps.stop]
-        constants = np.zeros((len(steps), CONSTANTS))
-        constants[:, 0] = self.weight_decay
-        if self.optimizer == "adam":
-            # accumulate multiplies one after the other, as the powers are defined.
-            b1, b2 = (
-                np.multiply.accumulate(np.full(steps.stop, beta))[steps.start :]
-                for beta in (BETA1, BETA2)
-            )
-            constants[:, 1:5] = BETA1, 1 - BETA1, BETA2, 1 - BETA2
-            constants[:, 5], constants[:, 6], constants[:, 7] = (
-                rates / (1 - b1),
-                np.sqrt(1 - b2),
-                EPSILON,
-            )
-        else:
-            constants[:, 1], constants[:, 2] = rates, self.momentum
-        return constants
 
 
 class Epoch(NamedTuple):
@@ -100,32 +52,39 @@ class Samples(NamedTuple):
 
 def train(
     model: "Estimator",
-    x: Array,
-    labels: Array,
+    data: Data,
     schedule: Schedule,
     generator: np.random.PCG64 | None,
-    validation: tuple[Array, Array] | None,
+    validation: Data | None,
     progress: bool,
     callback: Callable[[History], object] | None,
+    check_finite: bool,
 ) -> History:
     """Run the epochs of `fit` on what it has checked."""
     history, finished = History(), 0
+    x, labels = data.x, data.labels
+    before = generator.state if generator is not None else None
     states = np.zeros(STATES[schedule.optimizer] * model.flat_parameters.size, model.dtype)
     try:
         with progress_bar(schedule.epochs) if progress else nullcontext() as show:
             for number in range(schedule.epochs):
                 start = time.perf_counter()
                 order = None if generator is None else shuffled(generator, len(x))
-                data = Samples(x, labels if order is None else labels[order], order)
-                epoch = model._train_epoch(data, schedule, states, number)
+                samples = Samples(x, labels if order is None else labels[order], order)
+                epoch = model._train_epoch(samples, schedule, states, number)
+                loss = float(model._mean(epoch.losses))
+                if check_finite and not (math.isfinite(loss) and all_finite(epoch.parameters)):
+                    if generator is not None and before is not None and number == 0:
+                        generator.state = before
+                    raise _refusal(model, data, schedule, number, epoch, loss, history)
                 # The model changes here only: an interrupt leaves it as an epoch has left it.
                 model.flat_parameters[...] = epoch.parameters
                 finished = number + 1
                 history.seconds.append(time.perf_counter() - start)
-                history.loss.append(float(model._mean(epoch.losses)))
+                history.loss.append(loss)
                 history.accuracy.append(epoch.hits / len(x))
                 if validation is not None:
-                    loss, accuracy = model._evaluate(*validation)
+                    loss, accuracy = model._evaluate(validation.x, validation.labels)
                     history.validation_loss.append(loss)
                     history.validation_accuracy.append(accuracy)
                 if show is not None:
@@ -139,12 +98,42 @@ def train(
     return history
 
 
+def _refusal(
+    model: "Estimator",
+    data: Data,
+    schedule: Schedule,
+    number: int,
+    epoch: Epoch,
+    loss: float,
+    history: History,
+) -> Exception:
+    """Return the error of an epoch whose loss or weights aren't finite: x's, if x isn't."""
+    error = data.not_finite()
+    if error is not None:
+        return error
+    wrong, steps = np.flatnonzero(~np.isfinite(epoch.losses)), schedule.steps(number)
+    step = int(wrong[0]) // schedule.batch_size if wrong.size else len(steps) - 1
+    weights = epoch.parameters[~np.isfinite(epoch.parameters)]
+    got = f"a weight of {weights[0]}" if math.isfinite(loss) else f"a loss of {loss}"
+    mend = "lower it or scale x"
+    if not all_finite(model.flat_parameters):
+        mend = "make the model anew, as its weights weren't finite before"
+    diverged = FloatingPointError(
+        f"fit: expected finite losses and weights, got {got} in epoch {number + 1} of "
+        f"{schedule.epochs}, in step {step + 1} of {len(steps)}, at a learning_rate of "
+        f"{schedule.rates[steps[step]]}; {mend}, or pass check_finite=False to train on; the model "
+        f"is as {f'epoch {number} left it' if number else 'it was'}"
+    )
+    diverged.history = history  # type: ignore[attr-defined]
+    return diverged
+
+
 def composed_epoch(
     model: "Estimator", data: Samples, schedule: Schedule, states: Array, number: int
 ) -> Epoch:
     """One epoch as forward, backward and update for each batch: the definition of an epoch."""
     x, labels, order = data
-    worker = copy.deepcopy(model)
+    worker = model._worker()
     parameters, gradients = worker.flat_parameters, worker.flat_gradients
     state = [[half] for half in states.reshape(-1, parameters.size)]
     losses, hits = [], 0
@@ -153,8 +142,7 @@ def composed_epoch(
         label = labels[mine]
         log_prob = worker.forward(x[mine] if order is None else x[order[mine]])
         losses.append(sample_losses(log_prob, label))
-        right = np.argmax(worker._last_logits, axis=1) == label
-        hits += int(np.count_nonzero(right & ~np.isnan(losses[-1])))
+        hits += count_hits(worker._last_logits, losses[-1], label)
         scale = model.dtype.type(1 / len(label))
         worker.backward(one_hot(label, model.sizes[-1], model.dtype) * scale)
         with np.errstate(all="ignore"):
@@ -176,63 +164,10 @@ def sample_losses(log_prob: Array, labels: Array) -> Array:
     return np.asarray(0 - log_prob[np.arange(len(labels)), labels])
 
 
-def checked_schedule(
-    samples: int,
-    epochs: object,
-    batch_size: object,
-    learning_rate: object,
-    optimizer: object,
-    momentum: object,
-    weight_decay: object,
-) -> Schedule:
-    """Return the schedule of `fit`'s arguments, or raise."""
-    if not isinstance(optimizer, str) or optimizer not in STATES:
-        raise shape_error("optimizer", f"one of {[*OPTIMIZERS]}", repr(optimizer), "pass 'adam'")
-    epochs, batch_size = _count("epochs", epochs), min(_count("batch_size", batch_size), samples)
-    decay = real_number("weight_decay", weight_decay)
-    if not 0 <= decay < math.inf:
-        raise shape_error("weight_decay", "0 or more", decay, "pass 0 for none, 1e-4 is usual")
-    steps = epochs * -(-samples // batch_size)
-    rates = _rates(learning_rate, steps, epochs)
-    return Schedule(optimizer, rates, decay_rate("momentum", momentum), decay, batch_size, epochs)
-
-
-def _rates(learning_rate: Any, steps: int, epochs: int) -> Array:
-    """Return a float64 for each step."""
-    rates = plain_array("learning_rate", learning_rate)
-    if rates.dtype.kind not in "fiu":
-        raise dtype_error(
-            "learning_rate", "a real number, or one for each step", rates.dtype, "pass 1e-3"
-        )
-    if rates.shape not in ((), (steps,)):
-        raise shape_error(
-            "learning_rate",
-            f"a number, or shape ({steps},) for {epochs} epochs of {steps // epochs} steps",
-            f"shape {rates.shape}",
-            "pass one rate for each step of all epochs",
-        )
-    rates = np.ascontiguousarray(np.broadcast_to(rates, steps), np.float64)
-    if not np.all(np.isfinite(rates)):
-        raise shape_error(
-            "learning_rate", "finite numbers", rates[~np.isfinite(rates)][0], "lower it"
-        )
-    return rates
-
-
-def checked_data(model: "Estimator", x: Array, y: ArrayLike, names: str) -> tuple[Array, Array]:
-    """Return x (N, inputs) as the kernel takes it and the labels (N,), N >= 1, or raise."""
-    x = np.ascontiguousarray(model._inputs(x), model.dtype)
-    labels = class_labels(names, y, model.sizes[-1], len(x))
-    if len(x) == 0:
-        raise shape_error("x", "at least one sample", f"shape {x.shape}", "pass some")
-    return x, labels
-
-
-def _count(name: str, value: object) -> int:
-    count = integer(name, value)
-    if count < 1:
-        raise shape_error(name, "1 or more", count, f"pass {name}=10")
-    return count
+def count_hits(logits: Array, losses: Array, labels: Array) -> int:
+    """Return how many samples have their label as first largest logit, and a loss that's no NaN."""
+    right = np.argmax(logits, axis=1) == labels
+    return int(np.count_nonzero(right & ~np.isnan(losses)))
 
 
 def _last(history: History) -> dict[str, str]:

@@ -33,7 +33,10 @@ def one_hot(labels: ArrayLike, classes: int = 10, dtype: DTypeLike = np.float64)
 
 
 def class_labels(name: str, labels: ArrayLike, classes: int, samples: int) -> Array:
-    """Return labels as int64 (samples,) in 0 .. classes - 1; one-hot rows give their column."""
+    """Return labels as int64 (samples,) in 0 .. classes - 1; one-hot rows give their column.
+
+    Kernels index by them, so they are a copy of their own, and it is the copy that is checked.
+    """
     array = plain_array(name, labels)
     if array.ndim == 2 and array.dtype.kind in "fiub":
         like(name, array, "the samples and classes", (samples, classes))
@@ -63,9 +66,12 @@ def accuracy_of(log_prob: Array, labels: Array) -> Any:
     else:
         log_prob, labels = fitting_labels(log_prob, labels)
         truth = np.argmax(labels, axis=1)
+        truth[np.isnan(labels[np.arange(len(truth)), truth])] = -1  # no class
+    right = np.flatnonzero(np.argmax(log_prob, axis=1) == truth)
+    # argmax takes a NaN for the largest, but a NaN is no hit.
+    hits = np.count_nonzero(~np.isnan(log_prob[right, truth[right]]))
     # The notebook's np.mean of booleans has the same bits: it divides their exact count.
-    right = np.count_nonzero(np.argmax(log_prob, axis=1) == truth)
-    return np.float64(right) / np.float64(len(truth))
+    return np.float64(hits) / np.float64(len(truth))
 
 
 def fitting_labels(log_prob: Array, labels: Array) -> tuple[Array, Array]:
@@ -100,6 +106,7 @@ def _integers(labels: Array, classes: int, name: str = "labels") -> Array:
         raise shape_error(
             name, "one axis", f"shape {labels.shape}", f"flatten it with {name}.reshape(-1)"
         )
+    labels = labels.copy()  # then checked: what the caller writes from now on, nobody reads
     outside = np.flatnonzero((labels < 0) | (labels >= classes))
     if outside.size:
         first, most = outside[0], int(labels.max())

@@ -12,7 +12,8 @@ from . import notebook
 from .arithmetic_mode import is_numpy
 from .checks import Array, real_arrays, remembered
 from .estimator import Estimator
-from .fit import Epoch, Samples, Schedule
+from .fit import Epoch, Samples
+from .fit_checks import Data, Schedule
 from .log import Log
 from .log_softmax import LogSoftmax
 from .loss import mean
@@ -23,6 +24,7 @@ from .threads import threads_for
 from .update import adam, momentum, sgd
 
 _CLASS = np.dtype(np.int64)
+_DONE = kernels.DONE  # and nothing else to tell
 
 
 class MLP(Estimator):
@@ -45,16 +47,17 @@ class MLP(Estimator):
         "adam": adam,
     }
     _mean = staticmethod(mean)
-    _compiled: tuple[Callable[..., bool], Array, Array] | None = None
+    _compiled: tuple[Callable[..., int], Array, Array] | None = None
 
-    def predict(self, x: Array) -> Array:
+    def predict(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the class (N,) of each sample of x (N, ...), as int64: the first largest logit.
 
         All layers in one call, without the log-probabilities; `log_prob` and what backward needs
-        stay those of the last forward. A NaN counts as largest. Raises what `forward` raises.
+        stay those of the last forward. A NaN counts as largest. check_finite: whether NaN and inf
+        in x are a ValueError. Raises what `forward` raises.
         """
         if is_numpy():
-            return np.asarray(np.argmax(self._logits(self._inputs(x)), axis=1))
+            return np.asarray(np.argmax(self._logits(self._samples(x, check_finite)), axis=1))
         call, plan, parameters = self._compiled or self._compile_predict()
         # The usual array goes straight to the kernel, which takes no other dtype, layout or number
         # of inputs than its own: checks of them here would cost a tenth of a single row's 3 us.
@@ -62,16 +65,34 @@ class MLP(Estimator):
         if type(x) is np.ndarray and x.dtype == self.dtype:
             try:
                 classes = np.empty(len(x), _CLASS)
-                if call(x, plan, classes, threads_for(len(x) * parameters.size)):
+                if call(x, plan, classes, threads_for(len(x) * parameters.size)) == _DONE:
                     return classes
             except TypeError:
                 pass  # what doesn't fit is copied below, or refused
-        x = np.ascontiguousarray(self._inputs(x), self.dtype)
-        classes = np.empty(len(x), _CLASS)
-        call(x, plan, classes, threads_for(len(x) * parameters.size))
-        return classes
+        classes, found = self._signed_classes(np.ascontiguousarray(self._inputs(x), self.dtype))
+        if check_finite and found & kernels.NOT_FINITE:
+            self._samples(x, check_finite)
+        return np.where(classes < 0, -1 - classes, classes) if found & kernels.NEGATIVE else classes
 
-    def _compile_predict(self) -> tuple[Callable[..., bool], Array, Array]:
+    def _signed_classes(self, x: Array) -> tuple[Array, int]:
+        """Return the classes (N,) of x (N, inputs), and what the kernel tells of them.
+
+        Where a sample's largest logit j isn't finite, which makes its loss NaN, it is -1 - j.
+        """
+        call, plan, parameters = self._compiled or self._compile_predict()
+        classes = np.empty(len(x), _CLASS)
+        found = call(x, plan, classes, threads_for(len(x) * parameters.size))
+        return classes, found
+
+    def _accuracy(self, data: Data, check_finite: bool) -> float:
+        if is_numpy() or self._head != (LogSoftmax,):
+            return super()._accuracy(data, check_finite)
+        classes, found = self._signed_classes(data.x)
+        if check_finite and found & kernels.NOT_FINITE:
+            data.refuse_not_finite()
+        return int(np.count_nonzero(classes == data.labels)) / len(classes)
+
+    def _compile_predict(self) -> tuple[Callable[..., int], Array, Array]:
         self._compiled = (
             kernels.predict[self.dtype],
             kernels.plan(self._layers, self.flat_parameters),

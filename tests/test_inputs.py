@@ -194,8 +194,8 @@ field of records    www wwww w w ww ww ww ww www w w ww www ww ww ww ww ww w w w
 reversed            www wwww w w ww ww ww ww www w w ww www ww ww ww ww ww w w ww www wwww w
 broadcast           www wwww V V ww ww ww ww www w w ww www ww ww ww ww ww w w Vw VwV VwVV w
 windows             www wwww V V ww ww ww ww www w w ww www wV ww ww ww ww w w Vw VwV VwVV w
-NaN                 www wwww w w ww ww ww ww www w w wT wTw wV wT ww ww ww V T ww www wwww w
-inf                 www wwww w w ww ww ww ww www w w wT wTw wV wT ww ww ww V T ww www wwww -
+NaN                 www wwww w w ww ww ww ww www V V VT VTw VV VT ww ww ww V T ww www wwww w
+inf                 www wwww w w ww ww ww ww www V V VT VTw VV VT ww ww ww V T ww www wwww -
 beyond 9            www wwww w w ww ww ww ww www w w wV wVw wV wV ww ww ww V V ww www wwww w
 negative            www wwww w w ww ww ww ww www w w wV wVw wV wV ww ww ww V V ww www wwww w
 a number            VVV VVVV T T VV VV VV VV TVV T T TT TTw TT TT TV VV VV V T TT TTT TTTT w

@@ -54,10 +54,9 @@ def run_all(place, M, K, N, dtype):
     fastmlp.momentum(*lists[:3], 0.1, 0.9)
     fastmlp.adam(*lists, 1, 0.1)
     model = fastmlp.MLP([K, N, 3], dtype=dtype, rng=0)
-    state = model.__getstate__()
     for buffer in ("flat_parameters", "flat_gradients"):
-        state[buffer] = place(state[buffer])
-    model.__setstate__(state)
+        vars(model)[buffer] = place(vars(model)[buffer])
+    model._name_views()
     model.forward(x)
     model.backward(place(np.ones((M, 3), dtype)))
     model.predict(x)

@@ -38,7 +38,7 @@ def fitted(module, x, labels, sizes, bias, change, how):
     if change is not None:
         change(model)
     with np.errstate(all="ignore"):
-        return model, model.fit(x, labels, rng=4, **how)
+        return model, model.fit(x, labels, rng=4, check_finite=False, **how)
 
 
 def fit_both(x, labels, sizes=SIZES, bias=True, change=None, passes=True, **how):

@@ -32,9 +32,9 @@ class MLP(Estimator):
     }
     _mean = staticmethod(mean)
 
-    def predict(self, x: Array) -> Array:
+    def predict(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the class (N,) of each sample of x (N, ...): that of the first largest logit."""
-        return np.asarray(np.argmax(self._logits(self._inputs(x)), axis=1))
+        return np.asarray(np.argmax(self._logits(self._samples(x, check_finite)), axis=1))
 
     def _run_layers(self, h: Array) -> tuple[list[Array], Array]:
         """Return the inputs of all layers and the logits."""

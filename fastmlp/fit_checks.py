@@ -1,0 +1,156 @@
+"""What `fit` and `score` check, and what comes of it: the samples, the schedule of the steps."""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from fastmlp_kernels.weight_update import CONSTANTS, OPTIMIZERS
+from numpy.typing import ArrayLike
+
+from .checks import Array, dtype_error, integer, not_finite, plain_array, shape_error
+from .labels import class_labels
+from .update_checks import decay_rate, real_number
+
+if TYPE_CHECKING:
+    from .estimator import Estimator
+
+# How many arrays of state each update keeps, of the size of the parameters.
+STATES = {"sgd": 0, "momentum": 1, "adam": 2}
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as Kingma & Ba (2015) propose
+
+
+class Data(NamedTuple):
+    """Samples that fit a model: x (N, inputs) as kernels take it, and its labels (N,), N >= 1.
+
+    name, given: what errors call the x that was passed, and itself.
+    """
+
+    name: str
+    given: Any
+    x: Array
+    labels: Array
+
+    def not_finite(self) -> ValueError | None:
+        """Return the error of the first number of x that isn't finite, if there is one."""
+        return not_finite(self.name, self.x, np.shape(self.given))
+
+    def refuse_not_finite(self) -> None:
+        """Raise it."""
+        error = self.not_finite()
+        if error is not None:
+            raise error
+
+
+class Schedule(NamedTuple):
+    """The steps of a training: rates has an element for each step of all epochs."""
+
+    optimizer: str
+    rates: Array
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    epochs: int
+
+    def steps(self, epoch: int) -> range:
+        """Return the numbers of an epoch's steps, counted from the first epoch on."""
+        each = len(self.rates) // self.epochs
+        return range(epoch * each, (epoch + 1) * each)
+
+    def constants(self, epoch: int) -> Array:
+        """Return what the kernel needs: (steps, 8) float64, weight decay and the update's own.
+
+        sgd: (rate,); momentum: (rate, momentum); Adam: (b1, 1 - b1, b2, 1 - b2, s, c, epsilon).
+        """
+        steps = self.steps(epoch)
+        rates = self.rates[steps.start : steps.stop]
+        constants = np.zeros((len(steps), CONSTANTS))
+        constants[:, 0] = self.weight_decay
+        if self.optimizer == "adam":
+            # accumulate multiplies one after the other, as the powers are defined.
+            b1, b2 = (
+                np.multiply.accumulate(np.full(steps.stop, beta))[steps.start :]
+                for beta in (BETA1, BETA2)
+            )
+            constants[:, 1:5] = BETA1, 1 - BETA1, BETA2, 1 - BETA2
+            constants[:, 5], constants[:, 6], constants[:, 7] = (
+                rates / (1 - b1),
+                np.sqrt(1 - b2),
+                EPSILON,
+            )
+        else:
+            constants[:, 1], constants[:, 2] = rates, self.momentum
+        return constants
+
+
+def checked_data(
+    model: "Estimator", x: Array, y: ArrayLike, names: tuple[str, str] = ("x", "y")
+) -> Data:
+    """Return the samples x (N, ...) with the labels y of N samples, or raise."""
+    matrix = np.ascontiguousarray(model._inputs(x), model.dtype)
+    labels = class_labels(names[1], y, model.sizes[-1], len(matrix))
+    if len(matrix) == 0:
+        raise shape_error("x", "at least one sample", f"shape {matrix.shape}", "pass some")
+    return Data(names[0], x, matrix, labels)
+
+
+def checked_validation(model: "Estimator", validation: object, check_finite: bool) -> Data | None:
+    """Return the samples of the pair `validation`, None if there is none, or raise."""
+    if validation is None:
+        return None
+    if not isinstance(validation, tuple) or len(validation) != 2:
+        got = type(validation).__name__
+        raise TypeError(f"validation: expected a pair (x, y), got {got}; pass a tuple")
+    data = checked_data(model, *validation, ("validation[0]", "validation[1]"))
+    if check_finite:
+        data.refuse_not_finite()
+    return data
+
+
+def checked_schedule(
+    samples: int,
+    epochs: object,
+    batch_size: object,
+    learning_rate: object,
+    optimizer: object,
+    momentum: object,
+    weight_decay: object,
+) -> Schedule:
+    """Return the schedule of `fit`'s arguments, or raise."""
+    if not isinstance(optimizer, str) or optimizer not in STATES:
+        raise shape_error("optimizer", f"one of {[*OPTIMIZERS]}", repr(optimizer), "pass 'adam'")
+    epochs, batch_size = _count("epochs", epochs), min(_count("batch_size", batch_size), samples)
+    decay = real_number("weight_decay", weight_decay)
+    if not 0 <= decay < math.inf:
+        raise shape_error("weight_decay", "0 or more", decay, "pass 0 for none, 1e-4 is usual")
+    steps = epochs * -(-samples // batch_size)
+    rates = _rates(learning_rate, steps, epochs)
+    return Schedule(optimizer, rates, decay_rate("momentum", momentum), decay, batch_size, epochs)
+
+
+def _rates(learning_rate: Any, steps: int, epochs: int) -> Array:
+    """Return a float64 for each step."""
+    rates = plain_array("learning_rate", learning_rate)
+    if rates.dtype.kind not in "fiu":
+        raise dtype_error(
+            "learning_rate", "a real number, or one for each step", rates.dtype, "pass 1e-3"
+        )
+    if rates.shape not in ((), (steps,)):
+        raise shape_error(
+            "learning_rate",
+            f"a number, or shape ({steps},) for {epochs} epochs of {steps // epochs} steps",
+            f"shape {rates.shape}",
+            "pass one rate for each step of all epochs",
+        )
+    rates = np.array(np.broadcast_to(rates, steps), np.float64)  # a copy, as the labels are
+    if not np.all(np.isfinite(rates)):
+        raise shape_error(
+            "learning_rate", "finite numbers", rates[~np.isfinite(rates)][0], "lower it"
+        )
+    return rates
+
+
+def _count(name: str, value: object) -> int:
+    count = integer(name, value)
+    if count < 1:
+        raise shape_error(name, "1 or more", count, f"pass {name}=10")
+    return count
