@@ -36,6 +36,7 @@ def as_user_error(*kinds: type[Exception]) -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
+@as_user_error(FloatingPointError)
 def train(
     root: Root = None,
     *,

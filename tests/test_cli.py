@@ -42,6 +42,13 @@ def test_train(small_mnist, capsys):
     assert capsys.readouterr().out.splitlines()[-1] != first.out.splitlines()[-1]
 
 
+def test_training_that_diverges_is_a_users_error(small_mnist, capsys):
+    options = ["--data", str(small_mnist), "--epochs", "2", "--hidden", "16"]
+    assert run("train", *options, "--learning-rate", "1e30") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "error: fit: expected finite losses and weights, got a loss of " in last
+
+
 def test_train_has_the_same_bits_with_any_number_of_threads(small_mnist):
     model, _ = commands.train(small_mnist, hidden=[64], epochs=1, batch_size=600)
     fastmlp.set_num_threads(1)
