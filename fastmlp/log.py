@@ -30,9 +30,9 @@ class Log:
         epsilon = float(self.epsilon)
         if is_numpy():
             return notebook.log(x, epsilon)
-        flat_x = np.ascontiguousarray(x).reshape(-1)
+        flat_x = np.ascontiguousarray(x).reshape(-1, 1)
         y = np.empty_like(flat_x)
-        kernels.forward[x.dtype](flat_x, epsilon, y, threads_for(x.size * _FORWARD_WORK))
+        kernels.forward[x.dtype](flat_x, y, y, epsilon, threads_for(x.size * _FORWARD_WORK))
         return y.reshape(x.shape)
 
     def backward(self, grad_y: Array) -> Array:
@@ -45,8 +45,8 @@ class Log:
         epsilon = float(self.epsilon)
         if is_numpy():
             return notebook.log_backward(x, grad_y, epsilon)
-        flat_x = np.ascontiguousarray(x).reshape(-1)
-        flat_grad_y = np.ascontiguousarray(grad_y).reshape(-1)
+        flat_x = np.ascontiguousarray(x).reshape(-1, 1)
+        flat_grad_y = np.ascontiguousarray(grad_y).reshape(-1, 1)
         grad_x = np.empty_like(flat_x)
-        kernels.backward[x.dtype](flat_x, epsilon, flat_grad_y, grad_x, threads_for(x.size))
+        kernels.backward[x.dtype](flat_x, flat_grad_y, grad_x, epsilon, threads_for(x.size))
         return grad_x.reshape(x.shape)

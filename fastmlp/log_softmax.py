@@ -38,7 +38,7 @@ class LogSoftmax:
         else:
             logp, p = np.empty(x.shape, x.dtype), _room_for_p(self, x)
             threads = threads_for(x.size * _FORWARD_WORK)
-            kernels.forward[x.dtype](np.ascontiguousarray(x), logp, p, threads)
+            kernels.forward[x.dtype](np.ascontiguousarray(x), logp, p, 0.0, threads)
         self.mem = {"out": logp, "p": p}
         return logp
 
@@ -53,7 +53,7 @@ class LogSoftmax:
             return notebook.log_softmax_backward(p, grad_y)
         grad_x = np.empty(p.shape, p.dtype)
         p, grad_y = np.ascontiguousarray(p), np.ascontiguousarray(grad_y)
-        kernels.backward[p.dtype](p, grad_y, grad_x, threads_for(p.size))
+        kernels.backward[p.dtype](p, grad_y, grad_x, 0.0, threads_for(p.size))
         return grad_x
 
 

@@ -26,9 +26,9 @@ class Relu:
         self.mem["x"] = x
         if is_numpy():
             return notebook.relu(x)
-        flat = np.ascontiguousarray(x).reshape(-1)
+        flat = np.ascontiguousarray(x).reshape(-1, 1)
         y = np.empty_like(flat)
-        kernels.forward[x.dtype](flat, y, threads_for(x.size))
+        kernels.forward[x.dtype](flat, y, y, 0.0, threads_for(x.size))
         return y.reshape(x.shape)
 
     def backward(self, grad_y: Array) -> Array:
@@ -41,8 +41,8 @@ class Relu:
         like("grad_y", grad_y, "x", x.shape)
         if is_numpy():
             return notebook.relu_backward(x, grad_y)
-        flat_x = np.ascontiguousarray(x).reshape(-1)
+        flat_x = np.ascontiguousarray(x).reshape(-1, 1)
         grad_x = np.empty_like(flat_x)
-        flat_grad_y = np.ascontiguousarray(grad_y).reshape(-1)
-        kernels.backward[x.dtype](flat_x, flat_grad_y, grad_x, threads_for(x.size))
+        flat_grad_y = np.ascontiguousarray(grad_y).reshape(-1, 1)
+        kernels.backward[x.dtype](flat_x, flat_grad_y, grad_x, 0.0, threads_for(x.size))
         return grad_x.reshape(x.shape)

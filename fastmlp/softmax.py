@@ -37,7 +37,7 @@ class Softmax:
         else:
             x_exp, y = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
             threads = threads_for(x.size * _FORWARD_WORK)
-            kernels.forward[x.dtype](np.ascontiguousarray(x), epsilon, x_exp, y, threads)
+            kernels.forward[x.dtype](np.ascontiguousarray(x), x_exp, y, epsilon, threads)
         self.mem = {"out": y, "x_exp": x_exp}
         return y
 
@@ -53,5 +53,5 @@ class Softmax:
             return notebook.softmax_backward(y, grad_y)
         grad_x = np.empty(y.shape, y.dtype)
         y, grad_y = np.ascontiguousarray(y), np.ascontiguousarray(grad_y)
-        kernels.backward[y.dtype](y, grad_y, grad_x, threads_for(y.size * y.shape[1]))
+        kernels.backward[y.dtype](y, grad_y, grad_x, 0.0, threads_for(y.size * y.shape[1]))
         return grad_x

@@ -5,15 +5,14 @@ grad_x = grad_y - p * rowsum(grad_y).
 """
 
 import numpy as np
-from numba import prange
 
 from fastmlp_kernels import lanes
 from fastmlp_kernels.blocking import LINE
 from fastmlp_kernels.elementary import exp_all, log_all
-from fastmlp_kernels.float_mode import in_ieee_mode
-from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
+from fastmlp_kernels.jit import jit
 from fastmlp_kernels.lanes import LANES
 from fastmlp_kernels.memory import address, fetch, fetch_to_write
+from fastmlp_kernels.row_shares import RowsKernel, finish, my_rows
 from fastmlp_kernels.row_sum import last_part, row_max, row_sum
 
 SHORT = 128  # classes of the longest row whose block goes through scratch memory
@@ -32,7 +31,7 @@ def rows_of_block(classes):
     return min(MOST_LONG_ROWS, max(8, LONG_BLOCK_SIZE // classes // 8 * 8))
 
 
-@in_ieee_mode
+@jit
 def log_softmax(x, logp, p, scratch):
     """Write logp and p, both of x's shape. scratch: (SCRATCH_SIZE,), its values don't matter."""
     samples, classes = x.shape
@@ -112,7 +111,7 @@ def normalise(z, e, log_r, r, logp, p):
         lanes.store_end(p, stop, rest, lanes.divide(e_part, divisor), free)
 
 
-@in_ieee_mode
+@jit
 def log_softmax_backward(p, grad_y, grad_x):
     """Write grad_x; all three of shape (N, classes)."""
     samples, classes = p.shape
@@ -178,21 +177,23 @@ def is_first_zero(z, start, place):
     return z[place] == 0
 
 
-@kernel(lambda real: (packed(real, 2), result(real, 2), result(real, 2), integer), parallel=True)
-def forward(x, logp, p, num_threads):
-    if num_threads == 1:
+def _forward(zero):
+    def log_softmax_forward(data, _, thread):
+        x, logp, p, _ = my_rows(zero, data, thread)
         log_softmax(x, logp, p, np.empty(SCRATCH_SIZE, x.dtype))
-    else:
-        for part in prange(num_threads):
-            mine = share(x.shape[0], part, num_threads)
-            log_softmax(x[mine], logp[mine], p[mine], np.empty(SCRATCH_SIZE, x.dtype))
+        finish(data)
+
+    return log_softmax_forward
 
 
-@kernel(lambda real: (packed(real, 2), packed(real, 2), result(real, 2), integer), parallel=True)
-def backward(p, grad_y, grad_x, num_threads):
-    if num_threads == 1:
+def _backward(zero):
+    def log_softmax_backward_of_rows(data, _, thread):
+        p, grad_y, grad_x, _ = my_rows(zero, data, thread)
         log_softmax_backward(p, grad_y, grad_x)
-    else:
-        for part in prange(num_threads):
-            mine = share(p.shape[0], part, num_threads)
-            log_softmax_backward(p[mine], grad_y[mine], grad_x[mine])
+        finish(data)
+
+    return log_softmax_backward_of_rows
+
+
+forward = RowsKernel(_forward)  # x, logp, p
+backward = RowsKernel(_backward)  # p, grad_y, grad_x

@@ -13,6 +13,10 @@ from fastmlp_kernels.jit import jit, parallel_jit
 from fastmlp_kernels.memory import address, keep_alive
 
 
+# Of the C functions that threads call: the address of data, the stage, the thread's number.
+STAGE = (types.CPointer(types.int64), types.int64, types.int64)
+
+
 @intrinsic
 def call(typing_context, function, *arguments):
     """Call the C function at the address `function`, which returns nothing."""
@@ -63,5 +67,5 @@ def run_stage(function, data, stage, num_threads, counter, tasks):
     keep_alive(data)
     if counter[1] != tasks:
         raise MemoryError(
-            "expected room for the pieces of a product, got none; use smaller batches"
+            "expected room for the threads' scratch, got none; use smaller batches"
         )

@@ -6,15 +6,13 @@ grad_x = (-t) + g * y.
 """
 
 import numpy as np
-from numba import prange
-from numba.core import types
 
 from fastmlp_kernels import lanes
 from fastmlp_kernels.elementary import exp_all
-from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.fma import fma
-from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
+from fastmlp_kernels.jit import jit
 from fastmlp_kernels.lanes import LANES
+from fastmlp_kernels.row_shares import RowsKernel, finish, my_rows
 from fastmlp_kernels.row_sum import last_part, row_sum
 
 LEAF = 256
@@ -23,7 +21,7 @@ SHORT = 32  # classes of the longest row whose gradient is computed for 64 rows 
 SHORT_ROWS = 64
 
 
-@in_ieee_mode
+@jit
 def softmax(x, epsilon, e, y):
     """Write e and y, both of x's shape; epsilon is a float64, rounded to their dtype."""
     samples, classes = x.shape
@@ -50,7 +48,7 @@ def normalise(e, classes, epsilon, y):
         lanes.store_end(y, stop, rest, lanes.divide(part, divisor), y.size)
 
 
-@in_ieee_mode
+@jit
 def softmax_backward(y, grad_y, grad_x):
     """Write grad_x; all three of shape (N, classes)."""
     samples, classes = y.shape
@@ -120,24 +118,23 @@ def join(leaves):
         width *= 2
 
 
-@kernel(
-    lambda real: (packed(real, 2), types.float64, result(real, 2), result(real, 2), integer),
-    parallel=True,
-)
-def forward(x, epsilon, e, y, num_threads):
-    if num_threads == 1:
+def _forward(zero):
+    def softmax_forward(data, _, thread):
+        x, e, y, epsilon = my_rows(zero, data, thread)
         softmax(x, epsilon, e, y)
-    else:
-        for part in prange(num_threads):
-            mine = share(x.shape[0], part, num_threads)
-            softmax(x[mine], epsilon, e[mine], y[mine])
+        finish(data)
+
+    return softmax_forward
 
 
-@kernel(lambda real: (packed(real, 2), packed(real, 2), result(real, 2), integer), parallel=True)
-def backward(y, grad_y, grad_x, num_threads):
-    if num_threads == 1:
+def _backward(zero):
+    def softmax_backward_of_rows(data, _, thread):
+        y, grad_y, grad_x, _ = my_rows(zero, data, thread)
         softmax_backward(y, grad_y, grad_x)
-    else:
-        for part in prange(num_threads):
-            mine = share(y.shape[0], part, num_threads)
-            softmax_backward(y[mine], grad_y[mine], grad_x[mine])
+        finish(data)
+
+    return softmax_backward_of_rows
+
+
+forward = RowsKernel(_forward)  # x, e, y
+backward = RowsKernel(_backward)  # y, grad_y, grad_x
