@@ -9,10 +9,10 @@ ARITHMETICS = ("portable", "numpy")
 
 
 def _checked(name: str, origin: str) -> str:
-    if name not in ARITHMETICS:
+    if not isinstance(name, str) or name not in ARITHMETICS:
         raise ValueError(
             f"{origin}: expected 'portable' or 'numpy', got {name!r}; "
-            "choose 'portable' for the same bits on every machine, 'numpy' for NumPy's own bits"
+            "pass 'portable' for the same bits on every machine, 'numpy' for NumPy's own bits"
         )
     return name
 

@@ -6,7 +6,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from .mends import Array as Array
+from .mends import converted_by, foreign_mend, numbers_mend
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _LEAST = 5e-324  # subnormal
@@ -35,15 +36,22 @@ def real_arrays(**named: object) -> tuple[Array, ...]:
     for name, array in zip(named, arrays, strict=True):
         if array.dtype.kind not in "fiub":
             raise dtype_error(
-                name, "an array of float32 or float64", array.dtype, numeric_mend(name, array)
+                name,
+                "an array of float32 or float64",
+                array.dtype,
+                numbers_mend(name, named[name], array),
             )
     common = np.result_type(*arrays)
     if common not in FLOATS:
         got = ", ".join(str(array.dtype) for array in arrays)
-        name = next(iter(named))
-        raise dtype_error(
-            ", ".join(named), "float32 or float64", got, f"convert with {name}.astype(np.float32)"
-        )
+        wide = [np.result_type(array, np.float32) not in FLOATS for array in arrays]
+        mends = [
+            numbers_mend(name, named[name], array)
+            for name, array, too_wide in zip(named, arrays, wide, strict=True)
+            if too_wide or not any(wide)
+        ]
+        mend = " and ".join(mends if any(wide) else mends[:1])
+        raise dtype_error(", ".join(named), "float32 or float64", got, mend)
     native = common.newbyteorder("=")
     return tuple(converted(name, a, native) for name, a in zip(named, arrays, strict=True))
 
@@ -75,37 +83,53 @@ def _would_flush(array: Array, dtype: np.dtype[Any]) -> bool:
     return bool(np.any((twice != 0) & (twice < least)))
 
 
-def integer(name: str, value: object, mend: str = "") -> int:
+def integer(name: str, value: object, mend: str = "give an integer") -> int:
     """Return `value` as an int; TypeError for what is none, booleans and arrays among them."""
     try:
         if isinstance(value, bool):
             raise TypeError
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        mend = mend or f"pass int({name})"
         got = type(value).__name__
+        mend = converted_by(int, name, value, mend)
         raise TypeError(f"{name}: expected an integer, got {got}; {mend}") from None
 
 
-def plain_array(name: str, value: object) -> Array:
-    """Return `value` as an array.
+def dtype_of(value: Any) -> np.dtype[Any]:
+    """Return `value` as a dtype, or raise TypeError."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except TypeError:
+        raise dtype_error("dtype", "a dtype", repr(value), "pass dtype=np.float32") from None
+    return dtype
 
-    TypeError for a masked one, whose mask would be lost; ValueError for rows of several lengths.
+
+def plain_array(name: str, value: object, dtype: np.dtype[Any] | None = None) -> Array:
+    """Return `value` as an array. dtype: that which the caller wants in the end.
+
+    TypeError for a masked one, whose mask would be lost, and for what NumPy can't read; ValueError
+    for rows of several lengths.
     """
+    wrong = dtype is not None and getattr(value, "dtype", None) != dtype
+    suffix = f".astype(np.{dtype})" if wrong else ""
     # np.ma is a module that NumPy imports when it is asked for, in 15 ms.
     if type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray):
         raise TypeError(
-            f"{name}: expected an array without a mask, got a masked array; fill it with "
-            f"{name}.filled(0) or take {name}.data"
+            f"{name}: expected an array without a mask, got a masked array; pass "
+            f"{name}.filled(0){suffix}, or {name}.data"
         )
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except ValueError as error:
         if not isinstance(value, list | tuple):
             raise  # by its own __array__, in its own words
         raise shape_error(
             name, "rows of one length", "a ragged list", "pad or cut them to one length"
         ) from error
+    if array.ndim == 0 and array.dtype == object:
+        mend = foreign_mend(name, value, suffix)
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}; {mend}")
+    return array
 
 
 def all_finite(array: Array) -> bool:
@@ -150,22 +174,13 @@ def _of_one_dtype(values: tuple[object, ...]) -> TypeGuard[tuple[Array, ...]]:
     return True
 
 
-def numeric_mend(name: str, array: Array) -> str:
-    """Return what to do with an array that holds no real numbers."""
-    if array.dtype.kind == "c":
-        return f"pass the real part, {name}.real"
-    return f"convert with np.asarray({name}, dtype=np.float32)"
-
-
 def matrix(name: str, array: Array) -> Array:
     """Return `array` if it has two axes, else raise ValueError."""
     if array.ndim != 2:
-        raise shape_error(
-            name,
-            "a matrix (2 axes)",
-            f"shape {array.shape}",
-            f"reshape it, a single row with {name}.reshape(1, -1)",
-        )
+        mend = f"pass np.atleast_2d({name})"
+        if array.ndim > 2:
+            mend = f"pass np.asarray({name}).reshape(len({name}), -1)"
+        raise shape_error(name, "a matrix (2 axes)", f"shape {array.shape}", mend)
     return array
 
 
@@ -174,7 +189,7 @@ def rows_of_classes(name: str, array: Array) -> Array:
     matrix(name, array)
     if array.shape[1] == 0:
         raise shape_error(
-            name, "at least one class", f"shape {array.shape}", "pass one column for each class"
+            name, "at least one class", f"shape {array.shape}", "give one column for each class"
         )
     return array
 
@@ -186,7 +201,7 @@ def like(name: str, array: Array, other_name: str, shape: tuple[int, ...]) -> Ar
             name,
             f"shape {shape}, that of {other_name}",
             f"shape {array.shape}",
-            f"pass {name} for the same samples as {other_name}",
+            f"give {name} for the same samples as {other_name}",
         )
     return array
 
@@ -197,28 +212,28 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
     It must be a writable array of exactly this shape and dtype that shares no memory with the
     inputs and visits no element twice.
     """
+    mend = f"pass out=np.empty({shape}, np.{dtype})"
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}; pass np.empty")
+        raise dtype_error("out", "a NumPy array", type(out).__name__, mend)
     if out.dtype != dtype or not out.dtype.isnative:
-        raise dtype_error("out", str(dtype), out.dtype, f"allocate it with dtype=np.{dtype}")
+        raise dtype_error("out", str(dtype), out.dtype, mend)
     if out.shape != shape:
-        raise shape_error("out", f"shape {shape}", f"shape {out.shape}", f"use np.empty({shape})")
+        raise shape_error("out", f"shape {shape}", f"shape {out.shape}", mend)
     flags = out.flags
     if not flags.writeable:
-        raise ValueError("out: expected a writable array, got a read-only one; pass out.copy()")
+        raise shape_error("out", "a writable array", "a read-only one", mend)
     if overlaps_itself(out):
-        raise ValueError(
-            "out: expected one place in memory for each element, got elements that overlap (shape "
-            f"{out.shape}, strides {out.strides}); pass np.empty({shape})"
+        raise shape_error(
+            "out",
+            "one place in memory for each element",
+            f"elements that overlap (shape {out.shape}, strides {out.strides})",
+            mend,
         )
     for name, array in inputs.items():
         if flags.owndata and array.flags.owndata and array is not out:
             continue  # the usual case: a third of what may_share_memory takes
         if np.may_share_memory(out, array) and np.shares_memory(out, array):
-            raise ValueError(
-                f"out: expected memory of its own, got an array that overlaps {name}; pass "
-                f"out=np.empty({shape}, np.{dtype})"
-            )
+            raise shape_error("out", "memory of its own", f"an array that overlaps {name}", mend)
     return out
 
 
@@ -250,13 +265,21 @@ def remembered(mem: dict[str, Any], key: str, operation: str) -> Any:
 def product_shapes(x: Array, W: Array) -> tuple[int, int]:
     """Return the shape of x @ W if they are matrices that fit, else raise ValueError."""
     matrix("x", x)
+    if W.ndim == 1 and W.size == x.shape[1]:
+        mend = "pass np.asarray(W).reshape(-1, 1)"
+        raise shape_error("W", "a matrix (2 axes)", f"shape {W.shape}", mend)
     matrix("W", W)
     if x.shape[1] != W.shape[0]:
+        mend = "slice one of them"
+        if x.shape[0] == W.shape[0]:
+            mend = "pass np.asarray(x).T"
+        elif x.shape[1] == W.shape[1]:
+            mend = "pass np.asarray(W).T"
         raise shape_error(
             "x @ W",
             f"as many columns in x as W {W.shape} has rows, {W.shape[0]}",
             f"x of shape {x.shape}",
-            "transpose or slice one of them",
+            mend,
         )
     return x.shape[0], W.shape[1]
 
@@ -268,6 +291,6 @@ def bias_row(b: Array, W: Array) -> Array:
             "b",
             f"shape {W.shape[1:]}, an element for each column of W",
             f"shape {b.shape}",
-            "pass b.reshape(-1)" if b.size == W.shape[1] else "slice or repeat it",
+            "pass np.ravel(b)" if b.size == W.shape[1] else "slice or repeat it",
         )
     return b

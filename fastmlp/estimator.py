@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,6 +77,11 @@ class Estimator(Parameters):
             len(data.x), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay
         )
         evaluated = checked_validation(self, validation, check_finite)
+        if callback is not None and not callable(callback):
+            raise TypeError(
+                f"callback: expected a function of the history, got {type(callback).__name__}; "
+                "pass callback=None for none"
+            )
         generator = bit_generator(rng) if shuffle else None
         self._refuse_read_only()
         # Else an epoch's weights tell: of NaN or inf in x, a row of W1 becomes it, as 0 * NaN is
@@ -167,3 +173,10 @@ class Estimator(Parameters):
     @abstractmethod
     def _run_layers(self, h: Array) -> tuple[list[Array], Array]:
         """Return the inputs of all layers, the first of them h (N, inputs), and the logits."""
+
+
+# Python's errors for wrong arguments have the qualified name: that of the class users know.
+for _class in (Parameters, Estimator):
+    for _name, _method in vars(_class).items():
+        if isinstance(_method, FunctionType):
+            _method.__qualname__, _method.__module__ = f"MLP.{_name}", "fastmlp.mlp"

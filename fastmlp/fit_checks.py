@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from .checks import Array, dtype_error, integer, not_finite, plain_array, shape_error
 from .labels import class_labels
+from .mends import usual
 from .update_checks import decay_rate, real_number
 
 if TYPE_CHECKING:
@@ -86,10 +87,10 @@ def checked_data(
     model: "Estimator", x: Array, y: ArrayLike, names: tuple[str, str] = ("x", "y")
 ) -> Data:
     """Return the samples x (N, ...) with the labels y of N samples, or raise."""
-    matrix = np.ascontiguousarray(model._inputs(x), model.dtype)
+    matrix = np.ascontiguousarray(model._inputs(x, names[0]), model.dtype)
     labels = class_labels(names[1], y, model.sizes[-1], len(matrix))
     if len(matrix) == 0:
-        raise shape_error("x", "at least one sample", f"shape {matrix.shape}", "pass some")
+        raise shape_error(names[0], "at least one sample", f"shape {matrix.shape}", "give some")
     return Data(names[0], x, matrix, labels)
 
 
@@ -99,7 +100,7 @@ def checked_validation(model: "Estimator", validation: object, check_finite: boo
         return None
     if not isinstance(validation, tuple) or len(validation) != 2:
         got = type(validation).__name__
-        raise TypeError(f"validation: expected a pair (x, y), got {got}; pass a tuple")
+        raise TypeError(f"validation: expected a pair (x, y), got {got}; pass validation=(x, y)")
     data = checked_data(model, *validation, ("validation[0]", "validation[1]"))
     if check_finite:
         data.refuse_not_finite()
@@ -117,11 +118,13 @@ def checked_schedule(
 ) -> Schedule:
     """Return the schedule of `fit`'s arguments, or raise."""
     if not isinstance(optimizer, str) or optimizer not in STATES:
-        raise shape_error("optimizer", f"one of {[*OPTIMIZERS]}", repr(optimizer), "pass 'adam'")
+        raise shape_error(
+            "optimizer", f"one of {[*OPTIMIZERS]}", repr(optimizer), "pass optimizer='adam'"
+        )
     epochs, batch_size = _count("epochs", epochs), min(_count("batch_size", batch_size), samples)
     decay = real_number("weight_decay", weight_decay)
     if not 0 <= decay < math.inf:
-        raise shape_error("weight_decay", "0 or more", decay, "pass 0 for none, 1e-4 is usual")
+        raise shape_error("weight_decay", "0 or more", decay, usual("weight_decay"))
     steps = epochs * -(-samples // batch_size)
     rates = _rates(learning_rate, steps, epochs)
     return Schedule(optimizer, rates, decay_rate("momentum", momentum), decay, batch_size, epochs)
@@ -132,25 +135,31 @@ def _rates(learning_rate: Any, steps: int, epochs: int) -> Array:
     rates = plain_array("learning_rate", learning_rate)
     if rates.dtype.kind not in "fiu":
         raise dtype_error(
-            "learning_rate", "a real number, or one for each step", rates.dtype, "pass 1e-3"
+            "learning_rate",
+            "a real number, or one for each step",
+            rates.dtype,
+            usual("learning_rate"),
         )
     if rates.shape not in ((), (steps,)):
         raise shape_error(
             "learning_rate",
             f"a number, or shape ({steps},) for {epochs} epochs of {steps // epochs} steps",
             f"shape {rates.shape}",
-            "pass one rate for each step of all epochs",
+            f"pass np.repeat(learning_rate, {steps // epochs})"
+            if rates.shape == (epochs,)
+            else "give one rate for each step of all epochs",
         )
     rates = np.array(np.broadcast_to(rates, steps), np.float64)  # a copy, as the labels are
-    if not np.all(np.isfinite(rates)):
+    wrong = ~(np.isfinite(rates) & (rates >= 0))
+    if np.any(wrong):
         raise shape_error(
-            "learning_rate", "finite numbers", rates[~np.isfinite(rates)][0], "lower it"
+            "learning_rate", "finite numbers of 0 or more", rates[wrong][0], usual("learning_rate")
         )
     return rates
 
 
 def _count(name: str, value: object) -> int:
-    count = integer(name, value)
+    count = integer(name, value, f"pass {name}=10")
     if count < 1:
         raise shape_error(name, "1 or more", count, f"pass {name}=10")
     return count

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .checks import Array, plain_array, shape_error
+from .checks import Array, dtype_error, integer, plain_array, shape_error
 from .log import Log
 from .log_softmax import LogSoftmax
 from .matmul import Matmul
 from .matmul_relu import MatmulRelu
+from .mends import numbers_mend
 from .relu import Relu
 from .softmax import Softmax
+from .update_checks import real_number
 
 # The step eps^(1/3) puts truncation and rounding near 1e-10 for values of order one. The default
 # tolerance, 1e-6, leaves room for operations ten thousand times as curved, while a wrong factor,
@@ -75,14 +77,21 @@ def gradient_check(
     of a list, and for inputs that are not real numbers; ValueError if backward returns another
     number of gradients than inputs, or another shape than its input's.
     """
+    if integer("seed", seed) < 0:
+        raise shape_error("seed", "0 or more", seed, "pass seed=0")
+    tolerance = real_number("tolerance", tolerance)
     if operation is None and inputs is None:
         return _check_all(seed, tolerance)
-    if operation is None or inputs is None or isinstance(inputs, np.ndarray):
-        got = "a single array" if isinstance(inputs, np.ndarray) else "one without the other"
+    if operation is None or inputs is None:
         raise TypeError(
-            f"operation, inputs: expected an operation and the list of its inputs, got {got}; "
-            "pass gradient_check(operation, [x])"
+            "operation, inputs: expected an operation and the list of its inputs, got one without "
+            "the other; give both"
         )
+    if isinstance(operation, type):
+        raise TypeError("operation: expected an object, got its class; pass operation()")
+    if isinstance(inputs, np.ndarray) or not isinstance(inputs, Iterable):
+        got = "a single array" if isinstance(inputs, np.ndarray) else type(inputs).__name__
+        raise TypeError(f"inputs: expected a list of arrays, got {got}; pass [inputs]")
     arrays = [_float64(f"inputs[{i}]", array) for i, array in enumerate(inputs)]
     draw = _Uniform(seed)
     return _check(type(operation).__name__, operation, arrays, None, draw, tolerance)
@@ -278,8 +287,6 @@ def _relative_error(actual: Array, expected: Array) -> float:
 def _float64(name: str, value: object) -> Array:
     array = plain_array(name, value)
     if array.dtype.kind not in "fiu":
-        raise TypeError(
-            f"{name}: expected an array of real numbers, got {array.dtype}; convert it with "
-            "np.asarray(..., dtype=np.float64)"
-        )
+        mend = numbers_mend(name, value, array, "float64")
+        raise dtype_error(name, "an array of real numbers", array.dtype, mend)
     return np.array(array, np.float64)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from .checks import (
     Array,
     dtype_error,
+    dtype_of,
     integer,
     like,
     plain_array,
@@ -15,6 +16,7 @@ from .checks import (
     rows_of_classes,
     shape_error,
 )
+from .mends import array_code, label_mend, one_hot_mend
 
 
 def one_hot(labels: ArrayLike, classes: int = 10, dtype: DTypeLike = np.float64) -> Array:
@@ -23,10 +25,10 @@ def one_hot(labels: ArrayLike, classes: int = 10, dtype: DTypeLike = np.float64)
     labels: N integers from 0 to classes - 1, else ValueError; TypeError for other dtypes of labels,
     and for a `dtype` that holds no numbers.
     """
-    dtype = np.dtype(dtype)
+    dtype = dtype_of(dtype)
     if dtype.kind not in "fiub":
         raise dtype_error("dtype", "a dtype of real numbers", dtype, "pass dtype=np.float32")
-    integers = _integers(plain_array("labels", labels), classes)
+    integers = _integers("labels", labels, plain_array("labels", labels), classes)
     rows = np.zeros((len(integers), classes), dtype)
     rows[np.arange(len(integers)), integers] = 1
     return rows
@@ -38,29 +40,42 @@ def class_labels(name: str, labels: ArrayLike, classes: int, samples: int) -> Ar
     Kernels index by them, so they are a copy of their own, and it is the copy that is checked.
     """
     array = plain_array(name, labels)
-    if array.ndim == 2 and array.dtype.kind in "fiub":
-        like(name, array, "the samples and classes", (samples, classes))
-        columns = np.argmax(array, axis=1)
-        if not np.array_equal(array, np.arange(classes) == columns[:, np.newaxis]):
+    flat = array.size == samples and 1 in array.shape  # a column or row of labels
+    if array.ndim == 2 and array.dtype.kind in "fiub" and not flat:
+        if array.shape != (samples, classes):
             raise shape_error(
                 name,
-                "integers, or one-hot rows with a single 1 and else 0",
-                "other rows",
-                "pass the classes, such as np.argmax(labels, axis=1)",
+                f"shape {(samples, classes)}, a one-hot row for each sample, or ({samples},)",
+                f"shape {array.shape}",
+                "give the class of each sample",
+            )
+        columns = np.argmax(array, axis=1)
+        if not np.array_equal(array, np.arange(classes) == columns[:, np.newaxis]):
+            mend = f"MLP classifies: give the class of each sample, 0 to {classes - 1}"
+            if np.all(array >= 0) and np.allclose(array.sum(axis=1), 1, atol=1e-3):
+                mend = f"pass {array_code(name, labels)}.argmax(axis=1)"  # of probabilities
+            raise shape_error(
+                name, "integers, or one-hot rows with a single 1 and else 0", "other rows", mend
             )
         return np.asarray(columns)
-    integers = _integers(array, classes, name)
-    like(name, integers, "the samples", (samples,))
+    integers = _integers(name, labels, array, classes, model=True)
+    if len(integers) != samples:
+        raise shape_error(
+            name,
+            f"shape ({samples},), a label for each sample",
+            f"shape {array.shape}",
+            "give as many labels as samples",
+        )
     return np.ascontiguousarray(integers, np.int64)
 
 
 def accuracy_of(log_prob: Array, labels: Array) -> Any:
     """Return the share of rows of log_prob whose largest element is their label's, a float64."""
-    log_prob, labels = plain_array("log_prob", log_prob), plain_array("labels", labels)
-    if labels.ndim == 1 and labels.dtype.kind in "iu":
+    array = plain_array("labels", labels)
+    if array.ndim == 1 and array.dtype.kind in "iu":
         (log_prob,) = real_arrays(log_prob=log_prob)
         rows_of_classes("log_prob", log_prob)
-        truth = _integers(labels, log_prob.shape[1])
+        truth = _integers("labels", labels, array, log_prob.shape[1])
         like("labels", truth, "log_prob's samples", log_prob.shape[:1])
         _some_samples(log_prob)
     else:
@@ -76,6 +91,7 @@ def accuracy_of(log_prob: Array, labels: Array) -> Any:
 
 def fitting_labels(log_prob: Array, labels: Array) -> tuple[Array, Array]:
     """Return both as matrices (N, classes) of one dtype, N >= 1, or raise."""
+    given = labels
     log_prob, labels = real_arrays(log_prob=log_prob, labels=labels)
     rows_of_classes("log_prob", log_prob)
     if labels.shape != log_prob.shape:
@@ -83,7 +99,7 @@ def fitting_labels(log_prob: Array, labels: Array) -> tuple[Array, Array]:
             "labels",
             f"shape {log_prob.shape}, a one-hot row for each row of log_prob",
             f"shape {labels.shape}",
-            f"make it of integers with fastmlp.one_hot(labels, {log_prob.shape[1]})",
+            one_hot_mend("labels", given, labels, log_prob.shape),
         )
     _some_samples(log_prob)
     return log_prob, labels
@@ -96,24 +112,25 @@ def _some_samples(log_prob: Array) -> None:
         )
 
 
-def _integers(labels: Array, classes: int, name: str = "labels") -> Array:
+def _integers(
+    name: str, value: object, array: Array, classes: int, *, model: bool = False
+) -> Array:
+    """Return `array`, which is `value`'s, if it holds integers (N,) in 0 .. classes - 1."""
     classes = integer("classes", classes)
     if classes < 1:
-        raise shape_error("classes", "1 or more", classes, "pass the number of classes")
-    if labels.dtype.kind not in "iu":
-        raise dtype_error(name, "integers", labels.dtype, f"convert with {name}.astype(np.int64)")
-    if labels.ndim != 1:
-        raise shape_error(
-            name, "one axis", f"shape {labels.shape}", f"flatten it with {name}.reshape(-1)"
-        )
-    labels = labels.copy()  # then checked: what the caller writes from now on, nobody reads
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+        raise shape_error("classes", "1 or more", classes, "pass classes=10")
+    if array.dtype.kind not in "iu":
+        mend = label_mend(name, value, array, classes, model)
+        raise dtype_error(name, "integers", array.dtype, mend)
+    if array.ndim != 1:
+        mend = label_mend(name, value, array, classes, model)
+        raise shape_error(name, "one axis", f"shape {array.shape}", mend)
+    array = array.copy()  # then checked: what the caller writes from now on, nobody reads
+    outside = np.flatnonzero((array < 0) | (array >= classes))
     if outside.size:
-        first, most = outside[0], int(labels.max())
-        raise shape_error(
-            f"{name}[{first}]",
-            f"0 to {classes - 1}",
-            labels[first],
-            f"correct it, or take {most + 1} classes or more" if most >= classes else "correct it",
-        )
-    return labels
+        first, most = outside[0], int(array.max())
+        mend = label_mend(name, value, array, classes, model)
+        if not model and array.min() >= 0 and most < 10**6:
+            mend = f"pass classes={most + 1}"
+        raise shape_error(f"{name}[{first}]", f"0 to {classes - 1}", array[first], mend)
+    return array

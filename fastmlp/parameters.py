@@ -14,11 +14,30 @@ from .checks import (
     Array,
     converted,
     dtype_error,
+    dtype_of,
     integer,
-    numeric_mend,
     plain_array,
     shape_error,
 )
+from .mends import array_code, numbers_mend, one_hot_mend
+
+_ARRAYS = r"[wWhH]\d+(_\w+)?"
+_WHAT_IT_HAS = "dir(model) lists what it has"
+_NOT_SCIKIT_LEARN = "it is no scikit-learn estimator, though its methods are named alike"
+# What other libraries' models have: where it is here.
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("__sklearn_tags__", "get_params", "set_params", "classes_", "fit_predict", "transform"),
+        _NOT_SCIKIT_LEARN,
+    ),
+    "partial_fit": "fit(x, y, epochs=1) goes on from the present weights",
+    "decision_function": "predict_log_proba(x) has the log-probabilities",
+    "coefs_": "parameters has the weights",
+    "train": "fit(x, y) trains",
+    "evaluate": "score(x, y) and loss(x, y) evaluate",
+    "state_dict": "flat_parameters has all weights",
+    "save": "pickle.dump(model, file) keeps it",
+}
 
 Rng = int | np.random.Generator | np.random.BitGenerator | None
 
@@ -112,13 +131,14 @@ class Parameters:
                 f"{type(self).__name__}.log_prob: expected a forward before it, got none; "
                 "call forward first"
             )
-        known = [*named, "log_prob", f"h{layers}_log"]
-        raise AttributeError(
-            f"{type(self).__name__}: expected one of the arrays {', '.join(known)}, got {name!r}; "
-            f"this model has {layers} layers",
-            name=name,
-            obj=self,
-        )
+        message = f"{type(self).__name__} has no {name!r}; {_ELSEWHERE.get(name, _WHAT_IT_HAS)}"
+        if re.fullmatch(_ARRAYS, name):
+            known = ", ".join([*named, "log_prob", f"h{layers}_log"])
+            message = (
+                f"{type(self).__name__}: expected one of the arrays {known}, got {name!r}; "
+                f"this model has {layers} layers"
+            )
+        raise AttributeError(message, name=name, obj=self)
 
     def __setattr__(self, name: str, value: object) -> None:
         attributes = self.__dict__
@@ -132,7 +152,7 @@ class Parameters:
         if array is not None:
             if value is not array:  # `model.W1 -= step` assigns the array to itself
                 _write(name, array, value)
-        elif name in ("sizes", "bias", "dtype") or re.fullmatch(r"[wW]\d+(_\w+)?", name):
+        elif name in ("sizes", "bias", "dtype") or re.fullmatch(_ARRAYS, name):
             raise AttributeError(
                 f"{type(self).__name__}.{name}: expected one of {', '.join(named)} or the flat "
                 "buffers, whose values can be assigned; make another model for other sizes",
@@ -183,42 +203,43 @@ class Parameters:
             f"dtype={self.dtype.name})"
         )
 
-    def _inputs(self, x: Array) -> Array:
+    def _inputs(self, x: Array, name: str = "x") -> Array:
         """Return x as a matrix (N, inputs); raise where it does not fit the model."""
-        x = plain_array("x", x)
+        given, x = x, plain_array(name, x, self.dtype)
         if x.dtype.kind not in "fiub":
-            raise dtype_error("x", f"an array of {self.dtype}", x.dtype, numeric_mend("x", x))
+            mend = numbers_mend(name, given, x, self.dtype)
+            raise dtype_error(name, f"an array of {self.dtype}", x.dtype, mend)
         if np.result_type(x, self.dtype) != self.dtype:
+            mend = numbers_mend(name, given, x, self.dtype)
             raise dtype_error(
-                "x",
+                name,
                 f"{self.dtype}, the model's dtype, or a narrower one",
                 x.dtype,
-                f"convert with x.astype(np.{self.dtype}), or make the model with dtype=np.float64",
+                f"{mend}, or make the model with dtype=np.float64",
             )
         columns = math.prod(x.shape[1:])
         if x.ndim < 2 or columns != self.sizes[0]:
             raise shape_error(
-                "x",
+                name,
                 f"(samples, ...) with {self.sizes[0]} numbers for each sample, the model's inputs",
                 f"shape {x.shape}",
-                "reshape it, a single sample with x.reshape(1, -1)",
+                _inputs_mend(array_code(name, given), x, self.sizes[0]),
             )
-        return converted("x", x, self.dtype).reshape(len(x), columns)
+        return converted(name, x, self.dtype).reshape(len(x), columns)
 
     def _labels(self, label: Array, samples: int) -> Array:
         """Return label (N, classes) in the model's dtype; raise where it does not fit."""
-        label = plain_array("label", label)
-        if label.dtype.kind not in "fiub":
-            raise dtype_error(
-                "label", f"one-hot rows of {self.dtype}", label.dtype, "use fastmlp.one_hot"
-            )
+        given, label = label, plain_array("label", label)
         shape = (samples, self.sizes[-1])
+        if label.dtype.kind not in "fiub":
+            mend = one_hot_mend("label", given, label, shape)
+            raise dtype_error("label", f"one-hot rows of {self.dtype}", label.dtype, mend)
         if label.shape != shape:
             raise shape_error(
                 "label",
                 f"shape {shape}, a one-hot row for each sample of the last forward",
                 f"shape {label.shape}",
-                f"make it of integer labels with fastmlp.one_hot(labels, {self.sizes[-1]})",
+                one_hot_mend("label", given, label, shape),
             )
         narrow = converted("label", label, self.dtype)
         if narrow is not label and not np.array_equal(narrow, label, equal_nan=True):
@@ -226,7 +247,7 @@ class Parameters:
                 "label",
                 f"values that {self.dtype}, the model's dtype, holds exactly",
                 label.dtype,
-                f"round them yourself with label.astype(np.{self.dtype})",
+                f"{numbers_mend('label', given, label, self.dtype)}, which rounds them",
             )
         return narrow
 
@@ -239,11 +260,11 @@ def bit_generator(rng: Rng) -> np.random.PCG64:
         return rng
     if rng is None or (hasattr(rng, "__index__") and not isinstance(rng, bool)):
         if rng is not None and rng.__index__() < 0:
-            raise shape_error("rng", "a seed of 0 or more", rng, "pass a non-negative integer")
+            raise shape_error("rng", "a seed of 0 or more", rng, "pass rng=0")
         return np.random.PCG64(None if rng is None else rng.__index__())
     raise TypeError(
         f"rng: expected None, an integer seed, or a PCG64 generator, got {type(rng).__name__}; "
-        "pass np.random.default_rng(seed)"
+        "pass np.random.default_rng(0)"
     )
 
 
@@ -285,19 +306,42 @@ def _bound(inputs: int, outputs: int, last: bool) -> float:
     return math.sqrt(6 / (inputs + outputs)) if last else math.sqrt(6 / inputs)
 
 
+def _inputs_mend(code: str, x: Array, inputs: int) -> str:
+    """Return how x, whose code is given, becomes samples of so many numbers."""
+    if x.size == inputs:
+        return f"pass {code}.reshape(1, -1)"
+    if x.ndim == 1 and inputs == 1:
+        return f"pass {code}.reshape(-1, 1)"
+    if x.ndim == 2 and x.shape[0] == inputs:
+        return f"pass {code}.T"
+    return f"give {inputs} numbers for each sample, or make the model with other inputs"
+
+
 def _checked_sizes(sizes: object) -> tuple[int, ...]:
+    example = "pass sizes=[784, 100, 10]"
     if isinstance(sizes, str) or not isinstance(sizes, Iterable):
-        raise TypeError(
-            f"sizes: expected a list of integers, got {type(sizes).__name__}; "
-            "pass for example [784, 100, 10]"
-        )
-    checked = [integer("sizes", size, "pass for example [784, 100, 10]") for size in sizes]
+        got = type(sizes).__name__
+        raise TypeError(f"sizes: expected a list of integers, got {got}; {example}")
+    given = list(sizes)
+    try:
+        checked = [integer("sizes", size) for size in given]
+    except TypeError as error:
+        if all(isinstance(size, int | float) and float(size).is_integer() for size in given):
+            example = f"pass sizes={[*map(int, given)]}"
+        raise TypeError(f"{str(error).partition(';')[0]}; {example}") from None
     if len(checked) < 2 or min(checked) < 1:
         raise shape_error(
             "sizes",
             "two or more sizes of 1 or more: inputs, hidden layers, classes",
             checked,
-            "pass for example [784, 100, 10]",
+            example,
+        )
+    if checked[-1] < 2:
+        raise shape_error(
+            "sizes",
+            "two or more classes, an output for each",
+            checked,
+            f"pass sizes={[*checked[:-1], 2]} for two classes",
         )
     return tuple(checked)
 
@@ -307,11 +351,11 @@ def _checked_bias(bias: object, layers: int) -> tuple[bool, ...]:
     if not isinstance(flags, Iterable) or isinstance(flags, str):
         raise TypeError(
             f"bias: expected True, False or one of them per layer, got {type(bias).__name__}; "
-            "pass for example bias=True"
+            "pass bias=True"
         )
     flags = list(flags)
     if not all(isinstance(one, bool | np.bool_) for one in flags):
-        raise TypeError(f"bias: expected True or False per layer, got {flags}; pass booleans")
+        raise TypeError(f"bias: expected True or False per layer, got {flags}; pass bias=True")
     if len(flags) != layers:
         raise shape_error(
             "bias", f"one flag, or {layers}, one per layer", f"{len(flags)}", "pass bias=True"
@@ -320,7 +364,7 @@ def _checked_bias(bias: object, layers: int) -> tuple[bool, ...]:
 
 
 def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    checked = np.dtype(dtype)
+    checked = dtype_of(dtype)
     if checked not in FLOATS:
         raise dtype_error("dtype", "float32 or float64", checked, "pass dtype=np.float32")
     return np.dtype(checked.type)  # the one object that native arrays of this dtype share
@@ -341,16 +385,16 @@ def _own_memory(buffer: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _write(name: str, array: Array, value: object) -> None:
-    value = plain_array(name, value)
+    given, value = value, plain_array(name, value, array.dtype)
     if value.shape != array.shape:
         raise shape_error(
-            name, f"shape {array.shape}", f"shape {value.shape}", "pass an array of that shape"
+            name, f"shape {array.shape}", f"shape {value.shape}", "give an array of that shape"
         )
     if value.dtype.kind not in "fiub" or np.result_type(value, array.dtype) != array.dtype:
         raise dtype_error(
             name,
             f"{array.dtype}, the model's dtype, or a narrower one",
             value.dtype,
-            f"convert with .astype(np.{array.dtype})",
+            numbers_mend(name, given, value, array.dtype),
         )
     array[...] = converted(name, value, array.dtype)

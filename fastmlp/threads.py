@@ -28,7 +28,10 @@ def set_num_threads(num_threads: int) -> None:
     most = numba.config.NUMBA_NUM_THREADS
     if not 1 <= count <= most:
         raise shape_error(
-            "num_threads", f"1 to {most}", count, "set NUMBA_NUM_THREADS before the start for more"
+            "num_threads",
+            f"1 to {most}",
+            count,
+            f"pass num_threads={most}, or set NUMBA_NUM_THREADS before the start for more",
         )
     _num_threads = count
 

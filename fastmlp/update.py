@@ -123,7 +123,7 @@ def _update(kernel: Kernel, constants: tuple[float, ...], lists: Checked) -> Non
             num_threads = threads_for(size * WORK_PER_ELEMENT)
             calls.append((kernel[dtype], table[first:filled], constants, like, num_threads))
     if not lists.plain or not kernels.disjoint[table.dtype](table, len(arrays)):
-        refuse_overlap(*lists.arrays)
+        refuse_overlap(lists)
     for compiled, *arguments in calls:
         compiled(*arguments)
     for array, copy in copies:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .checks import FLOATS, Array, dtype_error, integer, overlaps_itself, plain_array, shape_error
+from .mends import converted_by, numbers_mend, usual
 
 GRADS = 1  # the place of grads in the lists params, grads, states: the one that is only read
 
@@ -14,6 +15,7 @@ GRADS = 1  # the place of grads in the lists params, grads, states: the one that
 class Checked(NamedTuple):
     """Lists of arrays that fit; plain: all of params' dtype, contiguous, aligned and writable."""
 
+    names: tuple[str, ...]
     arrays: list[list[Array]]
     plain: bool
 
@@ -23,9 +25,8 @@ def real_number(name: str, value: object) -> float:
     if type(value) is float:
         return value
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(
-            f"{name}: expected a real number, got {type(value).__name__}; pass float({name})"
-        )
+        mend = converted_by(float, name, value, usual(name))
+        raise TypeError(f"{name}: expected a real number, got {type(value).__name__}; {mend}")
     return float(value)
 
 
@@ -33,15 +34,15 @@ def decay_rate(name: str, value: object) -> float:
     """Return `value` as a float; ValueError outside 0 <= value < 1."""
     rate = real_number(name, value)
     if not 0 <= rate < 1:
-        raise shape_error(name, "0 <= value < 1", rate, f"lower it, {name}=0.9 is usual")
+        raise shape_error(name, "0 <= value < 1", rate, usual(name))
     return rate
 
 
 def step_number(step: object) -> int:
     """Return `step` as an int; TypeError for a non-integer, ValueError below 1."""
-    number = integer("step", step)
+    number = integer("step", step, "pass step=1 for the first")
     if number < 1:
-        raise shape_error("step", "1 or more", number, "count the steps from 1")
+        raise shape_error("step", "1 or more", number, "pass step=1 for the first")
     return number
 
 
@@ -53,12 +54,12 @@ def updatable(params: object, grads: object, **states: object) -> Checked:
     the rest.
     """
     named = {"params": params, "grads": grads, **states}
-    lists = [_array_list(name, arrays) for name, arrays in named.items()]
+    lists = [_array_list(name, arrays, params) for name, arrays in named.items()]
     plain = _all_plain(lists)
     if not plain:
         for name, arrays in zip(named, lists, strict=True):
             _refuse_misfits(name, lists[0], arrays)
-    return Checked(lists, plain)
+    return Checked(tuple(named), lists, plain)
 
 
 def _all_plain(lists: list[list[Array]]) -> bool:
@@ -75,11 +76,10 @@ def _all_plain(lists: list[list[Array]]) -> bool:
     return all(flags) and all([dtype in FLOATS for dtype in dtypes])
 
 
-def refuse_overlap(params: list[Array], grads: list[Array], *states: list[Array]) -> None:
+def refuse_overlap(lists: Checked) -> None:
     """Raise ValueError if an array that is to be written shares memory with another array."""
     places = []
-    for kind, arrays in enumerate((params, grads, *states)):
-        name = ("params", "grads", "states", "states")[kind]
+    for kind, (name, arrays) in enumerate(zip(lists.names, lists.arrays, strict=True)):
         for i, array in enumerate(arrays):
             low, high = np.lib.array_utils.byte_bounds(array)
             if array.size:
@@ -92,25 +92,27 @@ def refuse_overlap(params: list[Array], grads: list[Array], *states: list[Array]
             if (written or other_written) and np.shares_memory(array, other):
                 raise ValueError(
                     f"{name}, {other_name}: expected memory of their own for arrays that are "
-                    f"updated, got two that overlap; pass a copy of one, or name it once"
+                    f"updated, got two that overlap; pass {name}.copy(), or name it once"
                 )
 
 
-def _array_list(name: str, arrays: object) -> list[Array]:
+def _array_list(name: str, arrays: object, params: object) -> list[Array]:
     if isinstance(arrays, np.ndarray):
         raise TypeError(f"{name}: expected a list of arrays, got a single array; pass [{name}]")
     if not isinstance(arrays, Iterable):
         raise TypeError(
-            f"{name}: expected a list of arrays, got {type(arrays).__name__}; pass a list"
+            f"{name}: expected a list of arrays, got {type(arrays).__name__}; give it a list"
         )
     arrays = list(arrays)
     if set(map(type, arrays)) == {np.ndarray}:
         return arrays
     for i, array in enumerate(arrays):
         if not isinstance(array, np.ndarray):
+            like = params[i] if isinstance(params, list | tuple) and i < len(params) else None
+            dtype = like.dtype if isinstance(like, np.ndarray) else "float32"
             raise TypeError(
                 f"{name}[{i}]: expected a NumPy array, got {type(array).__name__}; "
-                "pass np.asarray(...)"
+                f"pass np.array({name}[{i}], np.{dtype})"
             )
     return [plain_array(f"{name}[{i}]", array) for i, array in enumerate(arrays)]
 
@@ -118,27 +120,26 @@ def _array_list(name: str, arrays: object) -> list[Array]:
 def _refuse_misfits(name: str, params: list[Array], arrays: list[Array]) -> None:
     if len(arrays) != len(params):
         raise shape_error(
-            name, f"{len(params)} arrays, one for each of params", len(arrays), "pass them all"
+            name, f"{len(params)} arrays, one for each of params", len(arrays), "give them all"
         )
     for i, (param, array) in enumerate(zip(params, arrays, strict=True)):
         what = f"{name}[{i}]"
         if param.dtype not in FLOATS:
-            raise dtype_error(
-                what, "float32 or float64", param.dtype, "convert with .astype(np.float32)"
-            )
+            mend = numbers_mend(f"params[{i}]", param, param)
+            raise dtype_error(f"params[{i}]", "float32 or float64", param.dtype, mend)
         if array.dtype != param.dtype and not (name == "grads" and array.dtype == np.float32):
             raise dtype_error(
                 what,
                 f"{param.dtype}, as params[{i}]",
                 array.dtype,
-                f"convert with .astype(np.{param.dtype})",
+                numbers_mend(what, array, array, param.dtype),
             )
         if array.shape != param.shape:
             raise shape_error(
                 what,
                 f"shape {param.shape}, that of params[{i}]",
                 f"shape {array.shape}",
-                "pass the arrays in the same order in each list",
+                "give the arrays in the same order in each list",
             )
         if name != "grads":
             _refuse_unwritable(what, array)
@@ -146,9 +147,11 @@ def _refuse_misfits(name: str, params: list[Array], arrays: list[Array]) -> None
 
 def _refuse_unwritable(what: str, array: Array) -> None:
     if not array.flags.writeable:
-        raise ValueError(f"{what}: expected a writable array, got a read-only one; pass a copy")
+        raise ValueError(
+            f"{what}: expected a writable array, got a read-only one; pass {what}.copy()"
+        )
     if overlaps_itself(array):
         raise ValueError(
             f"{what}: expected one place in memory for each element, got elements that overlap "
-            f"(shape {array.shape}, strides {array.strides}); pass a copy"
+            f"(shape {array.shape}, strides {array.strides}); pass {what}.copy()"
         )

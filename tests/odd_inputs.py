@@ -26,6 +26,26 @@ class FrameOfOldNumPy(Frame):
         return self.values
 
 
+class FrameOfTexts(Frame):
+    """A categorical series, of pandas or polars: to NumPy, objects."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype or object)
+
+
+class SparseMatrix:
+    """What SciPy's are to NumPy: nothing that it reads, though they have dtype and shape."""
+
+    def __init__(self, values):
+        self._values, self.dtype, self.shape = values, values.dtype, values.shape
+
+    def toarray(self):
+        return self._values.copy()
+
+    def astype(self, dtype):
+        return SparseMatrix(self._values.astype(dtype))
+
+
 class TensorElsewhere:
     """A tensor that lies on another device: its own words say what to do."""
 
@@ -85,6 +105,7 @@ KINDS = {
     "a frame": Frame,
     "an old frame": FrameOfOldNumPy,
     "a frame of objects": lambda good: Frame(good.astype(object)),
+    "sparse": lambda good: SparseMatrix(good),
     "a tensor elsewhere": lambda good: TensorElsewhere(),
     "byte-swapped": lambda good: good.astype(good.dtype.newbyteorder()),
     "read-only": _read_only,

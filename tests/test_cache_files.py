@@ -4,6 +4,7 @@ import os
 import resource
 import time
 import warnings
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -111,7 +112,7 @@ def test_files_that_change_names_are_compiled_again(folder):
 
 def test_two_that_write_at_once_each_have_a_file(folder, monkeypatch):
     """The second writes all of its own while the first is between any two steps of its."""
-    dumps, replace = cache.caching.dumps, cache.Path.replace
+    steps = [(cache.caching, "dumps", cache.caching.dumps), (cache.Path, "replace", Path.replace)]
 
     def interleaved(function, *arguments):
         monkeypatch.undo()
@@ -119,7 +120,7 @@ def test_two_that_write_at_once_each_have_a_file(folder, monkeypatch):
         _run(np.float32)
         return function(*arguments)
 
-    for place, name, function in [(cache.caching, "dumps", dumps), (cache.Path, "replace", replace)]:
+    for place, name, function in steps:
         cache.clear_folder()
         monkeypatch.setattr(
             place, name, lambda *arguments, function=function: interleaved(function, *arguments)

@@ -35,6 +35,13 @@ class_counts |= st.sampled_from([255, 256, 257, 300])
 
 
 @st.composite
+def networks(draw, most):
+    """The sizes of a network of one to three layers, and of two classes or more."""
+    sizes = draw(st.lists(st.integers(1, most), min_size=1, max_size=3))
+    return [*sizes, draw(st.integers(2, most))]
+
+
+@st.composite
 def arrays(draw, dtype, shape):
     """Random values of a drawn range of exponents, some of them special, in a drawn layout."""
     lowest, highest = np.finfo(dtype).minexp - 1, np.finfo(dtype).maxexp
@@ -153,7 +160,7 @@ def test_updates(case, rate, momentum, beta, step):
 
 
 @EVERY_TIME_THE_SAME
-@given(st.data(), dtypes, st.lists(st.integers(1, 30), min_size=2, max_size=4), threads)
+@given(st.data(), dtypes, networks(30), threads)
 def test_a_training_step_and_a_prediction(data, dtype, sizes, num_threads):
     samples = data.draw(st.integers(1, 40) | st.just(257))
     bias = data.draw(st.lists(st.booleans(), min_size=len(sizes) - 1, max_size=len(sizes) - 1))
@@ -171,7 +178,7 @@ def test_a_training_step_and_a_prediction(data, dtype, sizes, num_threads):
 
 
 @settings(EVERY_TIME_THE_SAME, max_examples=30)
-@given(st.data(), dtypes, st.lists(st.integers(1, 12), min_size=2, max_size=4), threads)
+@given(st.data(), dtypes, networks(12), threads)
 def test_training(data, dtype, sizes, num_threads):
     samples, optimizers = data.draw(st.integers(1, 40) | st.just(300)), ["sgd", "momentum", "adam"]
     x = data.draw(arrays(dtype, (samples, sizes[0])))

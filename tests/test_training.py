@@ -99,11 +99,11 @@ def test_a_wrong_step_changes_no_parameter(module):
 def test_one_hot():
     assert_same_bits(one_hot([2, 0], 3), np.array([[0, 0, 1], [1, 0, 0]], np.float64))
     assert_same_bits(one_hot(np.zeros(0, np.uint8), 2, np.float32), np.zeros((0, 2), np.float32))
-    with pytest.raises(ValueError, match=r"labels\[1\]: expected 0 to 2, got 3; .* 4 classes"):
+    with pytest.raises(ValueError, match=r"labels\[1\]: expected 0 to 2, got 3; pass classes=4"):
         one_hot([0, 3], 3)
     with pytest.raises(ValueError, match=r"labels\[0\]: expected 0 to 9, got -1; "):
         one_hot([-1])
-    with pytest.raises(TypeError, match="labels: expected integers, got float64; convert"):
+    with pytest.raises(TypeError, match="labels: expected integers, got float64; pass labels"):
         one_hot([1.0])
     with pytest.raises(ValueError, match=r"labels: expected one axis, got shape \(1, 2\)"):
         one_hot([[1, 2]])

@@ -16,9 +16,9 @@ from ..update_checks import decay_rate, real_number, refuse_overlap, step_number
 def sgd(params: Sequence[Array], grads: Sequence[Array], learning_rate: float) -> None:
     """Update every p of `params` in place: p = p - learning_rate * g."""
     rate = real_number("learning_rate", learning_rate)
-    lists = updatable(params, grads).arrays
-    refuse_overlap(*lists)
-    for p, g in zip(*lists, strict=True):
+    lists = updatable(params, grads)
+    refuse_overlap(lists)
+    for p, g in zip(*lists.arrays, strict=True):
         (lr,) = _rounded(p.dtype, rate)
         with np.errstate(all="ignore"):
             p[...] = p - lr * g.astype(p.dtype)
@@ -34,9 +34,9 @@ def momentum(
     """Update every p and v in place: v = momentum * v + g; p = p - learning_rate * v."""
     rate = real_number("learning_rate", learning_rate)
     decay = real_number("momentum", momentum)
-    lists = updatable(params, grads, velocities=velocities).arrays
-    refuse_overlap(*lists)
-    for p, g, v in zip(*lists, strict=True):
+    lists = updatable(params, grads, velocities=velocities)
+    refuse_overlap(lists)
+    for p, g, v in zip(*lists.arrays, strict=True):
         lr, mu = _rounded(p.dtype, rate, decay)
         with np.errstate(all="ignore"):
             v[...] = mu * v + g.astype(p.dtype)
@@ -65,9 +65,9 @@ def adam(
     b1, b2 = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
     s, c = rate / (1 - _power(b1, step)), sqrt(1 - _power(b2, step))
     constants = (b1, 1 - b1, b2, 1 - b2, s, c, real_number("epsilon", epsilon))
-    lists = updatable(params, grads, m=m, v=v).arrays
-    refuse_overlap(*lists)
-    for p, gradient, mean, square in zip(*lists, strict=True):
+    lists = updatable(params, grads, m=m, v=v)
+    refuse_overlap(lists)
+    for p, gradient, mean, square in zip(*lists.arrays, strict=True):
         b1, rest1, b2, rest2, s, c, eps = _rounded(p.dtype, *constants)
         g = gradient.astype(p.dtype)
         with np.errstate(all="ignore"):

@@ -167,7 +167,8 @@ class KernelFiles:
     def __init__(self, function: Any) -> None:
         code = function.__code__
         source = Path(code.co_filename)
-        self._name = f"{source.stem}.{function.__qualname__}".replace(".<locals>", "").replace("<", "").replace(">", "")
+        name = function.__qualname__.replace(".<locals>", "")
+        self._name = re.sub(r"[<>]", "", f"{source.stem}.{name}")  # as Windows allows none
         self._state = (
             code.co_firstlineno,
             sources_digest(source),

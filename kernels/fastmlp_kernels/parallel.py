@@ -12,7 +12,6 @@ from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.jit import jit, parallel_jit
 from fastmlp_kernels.memory import address, keep_alive
 
-
 # Of the C functions that threads call: the address of data, the stage, the thread's number.
 STAGE = (types.CPointer(types.int64), types.int64, types.int64)
 
