@@ -4,19 +4,18 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels.weight_update import CONSTANTS, OPTIMIZERS
+from fastmlp_kernels.record import CONSTANTS_EACH
 from numpy.typing import ArrayLike
 
 from .checks import Array, dtype_error, integer, not_finite, plain_array, shape_error
 from .labels import class_labels
 from .mends import usual
+from .plan.ways import STATES
 from .update_checks import decay_rate, real_number
 
 if TYPE_CHECKING:
     from .estimator import Estimator
 
-# How many arrays of state each update keeps, of the size of the parameters.
-STATES = {"sgd": 0, "momentum": 1, "adam": 2}
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as Kingma & Ba (2015) propose
 
 
@@ -64,7 +63,7 @@ class Schedule(NamedTuple):
         """
         steps = self.steps(epoch)
         rates = self.rates[steps.start : steps.stop]
-        constants = np.zeros((len(steps), CONSTANTS))
+        constants = np.zeros((len(steps), CONSTANTS_EACH))
         constants[:, 0] = self.weight_decay
         if self.optimizer == "adam":
             # accumulate multiplies one after the other, as the powers are defined.
@@ -119,7 +118,7 @@ def checked_schedule(
     """Return the schedule of `fit`'s arguments, or raise."""
     if not isinstance(optimizer, str) or optimizer not in STATES:
         raise shape_error(
-            "optimizer", f"one of {[*OPTIMIZERS]}", repr(optimizer), "pass optimizer='adam'"
+            "optimizer", f"one of {[*STATES]}", repr(optimizer), "pass optimizer='adam'"
         )
     epochs, batch_size = _count("epochs", epochs), min(_count("batch_size", batch_size), samples)
     decay = real_number("weight_decay", weight_decay)

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from fastmlp_kernels import epoch as epoch_kernels
 from fastmlp_kernels import network as kernels
-from fastmlp_kernels.weight_update import OPTIMIZERS
 
-from . import notebook
+from . import epochs, notebook
 from .arithmetic_mode import is_numpy
 from .checks import Array, real_arrays, remembered
 from .estimator import Estimator
@@ -147,14 +145,13 @@ class MLP(Estimator):
             return super()._train_epoch(data, schedule, states, number)
         x, labels, order = data
         parameters, losses = self.flat_parameters.copy(), np.empty(len(x), self.dtype)
-        done = np.zeros(2, np.int64)
-        epoch_kernels.train[self.dtype](
-            x, np.empty(0, np.int64) if order is None else order, labels, self._layers, parameters,
-            states, OPTIMIZERS.index(schedule.optimizer), schedule.constants(number),
-            schedule.batch_size, losses, done, epoch_kernels.compiled(self.dtype),
-            threads_for(schedule.batch_size * parameters.size),
+        steps = epochs.Steps(
+            self.sizes, self.bias, schedule.optimizer, schedule.constants(number),
+            schedule.batch_size,
         )  # fmt: skip
-        return Epoch(parameters, losses, int(done[0]))
+        threads = threads_for(schedule.batch_size * parameters.size)
+        hits = epochs.train(x, order, labels, steps, parameters, states, losses, threads)
+        return Epoch(parameters, losses, hits)
 
 
 class NotebookMLP(MLP):

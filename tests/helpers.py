@@ -1,14 +1,17 @@
 """What all tests share: equality of bits, and arrays with the values that break arithmetic."""
 
+import ctypes
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numba
 import numpy as np
+from fastmlp_kernels import record
 
 import fastmlp
-from fastmlp import threads
+from fastmlp import epochs, threads
+from fastmlp.plan.ways import FEWEST_STEPS, Training, count_by_columns
 
 DTYPES = [np.float32, np.float64]
 # Rows of few and of many classes, around the lanes of a row sum and the leaves of a product.
@@ -112,3 +115,29 @@ def layouts(array):
     read_only = array.copy()
     read_only.flags.writeable = False
     yield "read-only", read_only
+
+
+def layers_by_columns(model, steps, num_threads):
+    """How many of a model's layers go by columns in an epoch of so many steps."""
+    training = Training(
+        model.sizes, model.bias, model.dtype.itemsize, 1, 0, num_threads, "sgd", rides=True,
+        ordered=False, is_long=steps >= FEWEST_STEPS, skips=False, skips_x=False, groups=(),
+    )  # fmt: skip
+    return count_by_columns(training, epochs.this_machine())
+
+
+def run_operation(kernel, kind, rows=1, **fields):
+    """Run one operation of a plan for so many rows by its kernel's address; arrays are operands."""
+    shared, own = np.zeros(record.SHARED_WORDS, np.int64), np.zeros(record.OWN_WORDS, np.int64)
+    row = np.zeros(record.OPERATION_WORDS, np.int64)
+    own[record.OWN_FIELDS.index("rows")] = own[record.OWN_FIELDS.index("batch")] = rows
+    bases = iter(range(record.X, record.OWN))
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            base = next(bases)
+            shared[base], value = value.ctypes.data, base << record.OFFSET_BITS
+        row[record.FIELDS[kind].index(name)] = value
+    address = ctypes.c_int64
+    function = ctypes.CFUNCTYPE(None, address, address, address)(kernel)
+    function(row.ctypes.data, shared.ctypes.data, own.ctypes.data)
+    return shared

@@ -4,15 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from fastmlp_kernels import columns
-from fastmlp_kernels import epoch as kernels
-from fastmlp_kernels.blocking import lanes_of
-from fastmlp_kernels.weight_update import OPTIMIZERS
-from helpers import DTYPES, assert_same_bits, compiled, floats, with_threads
+from helpers import DTYPES, assert_same_bits, floats, layers_by_columns, with_threads
 
 import fastmlp
-from fastmlp import reference
-from fastmlp.fit_checks import STATES, checked_schedule
+from fastmlp import epochs, reference
+from fastmlp.fit_checks import checked_schedule
+from fastmlp.plan.ways import STATES
 
 SIZES = [20, 17, 6]
 
@@ -21,11 +18,6 @@ def data(samples, dtype=np.float32, sizes=SIZES, seed=0):
     x = floats(seed, (samples, sizes[0]), dtype, -3, 1)
     labels = np.random.PCG64(seed).random_raw(samples) % np.uint64(sizes[-1])
     return x, labels.astype(np.int64)
-
-
-def count_by_columns(model, steps, num_threads):
-    lanes = compiled(lanes_of)(model.dtype.itemsize)
-    return compiled(columns.count_by_columns)(model._layers, steps, num_threads, lanes)
 
 
 def composed_steps(model, x, labels, batch_size, optimizer, rates, decay):
@@ -54,19 +46,18 @@ def compiled_steps(model, x, order, labels, schedule, steps, num_threads):
     """The parameters after so many steps of a compiled epoch."""
     parameters, dtype = model.flat_parameters.copy(), model.dtype
     states = np.zeros(STATES[schedule.optimizer] * parameters.size, dtype)
-    losses, done = np.empty(len(x), dtype), np.zeros(2, np.int64)
-    kernels.train[dtype](
-        x, order, labels, model._layers, parameters, states,
-        OPTIMIZERS.index(schedule.optimizer), schedule.constants(0)[:steps],
-        schedule.batch_size, losses, done, kernels.compiled(dtype), num_threads,
+    first = epochs.Steps(
+        model.sizes, model.bias, schedule.optimizer, schedule.constants(0)[:steps],
+        schedule.batch_size,
     )  # fmt: skip
-    assert done[1] == steps
+    losses = np.empty(len(x), dtype)
+    epochs.train(x, order, labels, first, parameters, states, losses, num_threads)
     return parameters
 
 
 @pytest.mark.parametrize("decay", [0.0, 1e-2])
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 70])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_step(dtype, optimizer, batch_size, decay, threads):
     samples = 5 if batch_size == 1 else 75
@@ -130,7 +121,7 @@ def test_large_batches(dtype, sizes, batch_size, samples, threads):
     assert histories[0].loss == histories[1].loss
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large_layers(dtype, optimizer, threads):
     sizes = [60, 280, 300, 4]  # the first two go by columns; leaves of 256 end within a panel
@@ -142,7 +133,7 @@ def test_large_layers(dtype, optimizer, threads):
         model.fit(x, labels, epochs=2, batch_size=3, optimizer=optimizer, learning_rate=0.02, rng=4)
         for model in fitted
     ]
-    assert count_by_columns(fitted[0], steps=9, num_threads=3) == 2
+    assert layers_by_columns(fitted[0], steps=9, num_threads=3) == 2
     assert_same_bits(fitted[0].flat_parameters, fitted[1].flat_parameters)
     assert histories[0].loss == histories[1].loss
     assert histories[0].accuracy == histories[1].accuracy
@@ -172,8 +163,8 @@ def test_an_epoch_is_its_steps(dtype, sizes, batch_size, decay, threads):
     for start in range(0, len(x), 5 * batch_size):
         mine = slice(start, start + 5 * batch_size)
         models[1].fit(x[mine], labels[mine], **how)
-    assert count_by_columns(models[0], steps=9, num_threads=1) > 0
-    assert count_by_columns(models[0], steps=5, num_threads=1) == 0
+    assert layers_by_columns(models[0], steps=9, num_threads=1) > 0
+    assert layers_by_columns(models[0], steps=5, num_threads=1) == 0
     assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
 
 

@@ -2,22 +2,24 @@
 
 import numpy as np
 import pytest
-from fastmlp_kernels import blocking, epoch, epoch_table, input_leaves, sparse_layer
-from helpers import DTYPES, compiled
 
-import fastmlp
+from fastmlp import epochs
+from fastmlp.plan.blocking import machine
+from fastmlp.plan.ways import Training, choose, count_groups
 
 BY_LEAVES = [530, 50, 4]  # three leaves of inputs, tasks of their own
 
 
-def test_which_layers_go_by_leaves():
-    for dtype in DTYPES:
-        lanes = compiled(blocking.lanes_of)(np.dtype(dtype).itemsize)
-        for sizes, expected in ((BY_LEAVES, True), ([256, 50, 4], False), ([530, 130, 4], False)):
-            table = np.zeros((len(sizes) - 1, epoch_table.FIELDS), np.int64)
-            table[:, : epoch.GIVEN] = fastmlp.MLP(sizes, dtype=dtype)._layers
-            compiled(sparse_layer.set_sparse)(table, True, False, 1)
-            assert compiled(input_leaves.pays_to_go_by_leaves)(table, 1, lanes) == expected
+@pytest.mark.parametrize("vector_bits", [512, 256])
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_which_layers_go_by_leaves(itemsize, vector_bits):
+    for sizes, expected in ((BY_LEAVES, True), ([256, 50, 4], False), ([530, 130, 4], False)):
+        training = Training(
+            tuple(sizes), (True, True), itemsize, 40, 0, 2, "sgd", rides=True, ordered=False,
+            is_long=False, skips=True, skips_x=True, groups=(),
+        )  # fmt: skip
+        layers = choose(training, machine(vector_bits, False))
+        assert layers[0].by_groups == expected
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def test_which_layers_go_by_leaves():
     ],
 )
 def test_leaves_that_are_a_group(inputs, bias, groups):
-    assert compiled(input_leaves.count_groups)(inputs, bias) == groups
+    assert count_groups(inputs, bias) == groups
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 7])
@@ -43,8 +45,10 @@ def test_leaves_are_shared(num_threads):
     x = np.zeros((100, 1000), np.float32)
     for leaf, count in enumerate([20, 50, 30, 1]):  # of inputs that aren't zero
         x[:, 256 * leaf : 256 * leaf + count] = 1
-    order, ends = np.empty(4, np.int64), np.empty(num_threads, np.int64)
-    compiled(input_leaves.share_groups)(x, order, ends)
-    shares = [list(share) for share in np.split(order, ends[:-1])]
-    expected = {1: [[1, 2, 0, 3]], 2: [[1, 3], [2, 0]], 3: [[1], [2], [0, 3]]}
-    assert shares == expected.get(num_threads, [[1], [2], [0], [3], [], [], []])
+    shares = epochs.share_groups(x, 4, num_threads)
+    expected = {
+        1: ((1, 2, 0, 3),),
+        2: ((1, 3), (2, 0)),
+        3: ((1,), (2,), (0, 3)),
+    }
+    assert shares == expected.get(num_threads, ((1,), (2,), (0,), (3,), (), (), ()))

@@ -2,19 +2,20 @@
 
 import numpy as np
 import pytest
-from fastmlp_kernels import (
-    blocking,
-    columns,
-    nonzeros,
-    sparse_layer,
-)
+from fastmlp_kernels import zeros
 from fastmlp_kernels.cpu import vector_bits
-from fastmlp_kernels.memory import address
-from fastmlp_kernels.weight_update import OPTIMIZERS
-from helpers import DTYPES, assert_same_bits, compiled, floats, with_threads
+from helpers import (
+    DTYPES,
+    assert_same_bits,
+    floats,
+    layers_by_columns,
+    run_operation,
+    with_threads,
+)
 
 import fastmlp
-from fastmlp import reference
+from fastmlp import epochs, reference
+from fastmlp.plan.ways import STATES
 
 SIZES = [200, 90, 4]  # 4 words of inputs, the last of 8 bits
 BY_LEAVES = [530, 50, 4]  # three leaves of inputs, tasks of their own
@@ -30,7 +31,7 @@ def data(samples, dtype, sizes=SIZES, share=0.2, seed=0):
 
 
 def passes_over(model, x):
-    return compiled(sparse_layer.pays_to_skip)(x, model._layers)
+    return epochs.pays_to_skip(x, model.sizes)
 
 
 def fitted(module, x, labels, sizes, bias, change, how):
@@ -60,7 +61,7 @@ def fit_both(x, labels, sizes=SIZES, bias=True, change=None, passes=True, **how)
 @pytest.mark.parametrize(
     ("batch_size", "weight_decay"), [(1, 0.0), (30, 0.0), (30, 1e-2), (64, 0.0), (150, 1e-2)]
 )
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("sizes", [SIZES, BY_LEAVES])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_optimizer(dtype, sizes, optimizer, batch_size, weight_decay):
@@ -133,7 +134,7 @@ def test_a_weight_of_minus_zero(dtype):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_sample_that_is_not_finite(dtype, optimizer, value):
     x, labels = data(200, dtype)
@@ -215,16 +216,14 @@ def fit_hidden(dtype, share=0.9, change=None, change_x=None, **how):
     x, labels = data(BATCH * STEPS, dtype, HIDDEN, share)
     if change_x is not None:
         change_x(x)
-    lanes = compiled(blocking.lanes_of)(x.itemsize)
-    layers = fastmlp.MLP(HIDDEN, dtype=dtype)._layers
-    assert compiled(columns.count_by_columns)(layers, STEPS, 2, lanes) == 2
+    assert layers_by_columns(fastmlp.MLP(HIDDEN, dtype=dtype), STEPS, 2) == 2
     how = {"epochs": 1, "batch_size": BATCH, "optimizer": "sgd", "learning_rate": 0.01} | how
     return fit_both(x, labels, HIDDEN, change=change, passes=share < 0.5, **how)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.9])
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_hidden_layers(dtype, optimizer, weight_decay, share):
     fit_hidden(dtype, share, optimizer=optimizer, weight_decay=weight_decay, epochs=2)
@@ -304,7 +303,7 @@ def test_a_first_weight_of_minus_zero(dtype):
     assert not np.signbit(expected.W1[3]).all()
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_last_gradient_that_is_not_finite(dtype, optimizer):
     # No later step would make the NaN again.
@@ -350,15 +349,14 @@ def test_which_data_pays():
 def test_words(dtype, inputs, rows):
     x, _ = data(rows, dtype, [inputs, 2], share=0.4)
     x[0, 0], x[-1, -1] = np.nan, np.finfo(dtype).smallest_subnormal
-    each, stride = nonzeros.count_words(inputs), 3
+    each, stride = -(-inputs // 64), 3
     row_words = np.zeros((rows, each), np.uint64)
     column_words = np.zeros((inputs + 1, stride), np.uint64)
-    square, words = np.zeros(64, np.uint64), slice(0, each)
-    found = x.dtype.type(0), address(x), inputs, x.itemsize, rows, inputs, words
-    nonzeros.find_rows(*found, address(row_words))
-    nonzeros.find_columns(
-        rows, inputs, words, address(row_words), address(column_words) + 8, stride, address(square)
-    )
+    run_operation(
+        zeros.find_kernel(x.dtype), "find", rows, x=x, x_row=inputs, inputs=inputs, stop=each,
+        words=row_words, words_row=each, column_words=column_words.reshape(-1)[1:], stride=stride,
+        square=np.zeros(64, np.uint64),
+    )  # fmt: skip
     in_rows = np.unpackbits(row_words.view(np.uint8), axis=1, bitorder="little")[:, :inputs]
     np.testing.assert_array_equal(in_rows, x != 0)
     middle = np.ascontiguousarray(column_words[:, 1:2]).view(np.uint8)

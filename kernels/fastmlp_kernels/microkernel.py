@@ -13,7 +13,7 @@ from functools import cache
 
 from llvmlite import ir
 from numba import from_dtype
-from numba.core import cgutils, types
+from numba.core import cgutils, errors, types
 from numba.extending import intrinsic
 
 from fastmlp_kernels.blocking import LEAF, TILES, VECTOR_BITS
@@ -119,6 +119,48 @@ def _scalar_kernel(
                 if rate != 0:
                     total = load(zero, c, i * c_row + j) - load(zero, rate, 0) * total
                 store(total, c, i * c_row + j)
+
+
+@intrinsic
+def _vector_tile(typing_context, real, rows, vectors, group, arguments):
+    """Run one tile shape; `real` gives the dtype."""
+    for number in (rows, vectors, group):
+        if not isinstance(number, types.IntegerLiteral):
+            raise errors.RequireLiteralValue("expected a constant tile")
+    shape = [number.literal_value for number in (rows, vectors, group)]
+
+    def codegen(context, builder, signature, values):
+        unpacked = cgutils.unpack_tuple(builder, values[-1])
+        named = dict(zip(ARGUMENTS[3:], unpacked, strict=True))
+        Tile(builder, signature.args[0], named, *shape).emit()
+        return context.get_dummy_value()
+
+    return types.void(real, rows, vectors, group, arguments), codegen
+
+
+def _tile(zero, rows, vectors, group):
+    def vector_tile(
+        count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps, last, partials,
+        level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, rate, ahead,
+        ahead_step, ahead_tile,
+    ):  # fmt: skip
+        _vector_tile(
+            zero, rows, vectors, group,
+            (
+                count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps, last, partials,
+                level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, rate, ahead,
+                ahead_step, ahead_tile,
+            ),
+        )  # fmt: skip
+
+    return vector_tile
+
+
+@cache
+def tile_kernel(dtype, rows, vectors, group):
+    """The address of the compiled micro-kernel of one tile for a NumPy dtype."""
+    arguments = [types.int64] * len(ARGUMENTS[3:])
+    return address_of(_tile(dtype.type(0), rows, vectors, group), tuple(arguments))
 
 
 @cache

@@ -12,27 +12,17 @@ each, one element of A and one row of B. 64 rows of B stay in the level-1 cache 
 Images of MNIST, where 19% is not zero, take a third of the time that the FMAs of all k would take.
 """
 
-from collections import namedtuple
 from functools import cache
 
 from llvmlite import ir
-from numba import from_dtype
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastmlp_kernels.blocking import (
-    LEAF,
-    LINE,
-    REGISTERS,
-    VECTOR_BITS,
-    count_leaves,
-    count_panels,
-)
+from fastmlp_kernels.blocking import LINE, REGISTERS, VECTOR_BITS
 from fastmlp_kernels.emitter import INT, Emitter, constant, emit_fma
-from fastmlp_kernels.jit import address_of, jit
-from fastmlp_kernels.memory import array_at, emit_fetch
-from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, count_words, emit_word
-from fastmlp_kernels.parallel import call
+from fastmlp_kernels.jit import address_of
+from fastmlp_kernels.memory import emit_fetch
+from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, emit_word
 
 # A row of a panel has up to 448 bytes, so that 64 rows of B leave room in 32 KiB of the level-1
 # cache; and there must be registers for an element of A and a vector of B beside it.
@@ -43,21 +33,11 @@ FETCH_ROWS = 8  # later are the rows of A that are fetched while a row's bits ar
 
 ROWS_EACH = 64  # of C, which wait in the level-2 cache for the next rows of B
 
-# One panel of C. Strides in elements, of words in words; `ones`: the address of a 1 if A has one
-# more row, of ones; bias: the address of one more row of B, for one more column of ones, or 0.
-# total (rows, width): C, and at `slots` more of that size, slot_size apart, where leaves wait.
-# rate: the address of a finite rate, for target = target - rate * C, C of one leaf, or 0; `fails`:
-# the address of a number that becomes 1 where the sum of a row of it isn't finite. ahead: the
-# address of a number for each of up to 64 rows, how many bytes from its elements of A lie others,
-# to fetch meanwhile; or 0. finds: of so many words of a row the kernel itself sets the bits, from
-# elements that lie as many bytes from those of A as the numbers at `sources` tell, one for each row
-# and FETCH_ROWS more; copies: whether it copies them to A.
-Sparse = namedtuple(
-    "Sparse",
-    "rows ones words_row a_row a_step b_step bias width lanes itemsize total slots slot_size"
-    " target rate fails kernel ahead finds sources copies",
-)
-
+# Strides in elements, of words in words. rate: the address of a finite rate, for target = target -
+# rate * C, C of one leaf, or 0; `fails`: the address of a number that becomes 1 where the sum of a
+# row of it isn't finite. ahead: the address of a number for each row, how many bytes from its
+# elements of A lie others, to fetch meanwhile; or 0. sources: the same for a row whose word is to
+# be found, and for FETCH_ROWS more, or 0; copies: whether these elements are copied to A.
 # `opens`: total starts at +0; with a rate, it is not stored, but the target falls.
 ARGUMENTS = (
     *("vectors", "rows", "words", "words_row", "a", "a_row", "a_step", "b", "b_step"),
@@ -213,108 +193,23 @@ def _sparse_rows(typing_context, real, arguments):
     return types.void(real, arguments), codegen
 
 
-def _row_kernel(
-    zero, vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target, rate,
-    fails, ahead, sources, copies,
-):  # fmt: skip
-    _sparse_rows(
-        zero,
-        (
-            vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target,
-            rate, fails, ahead, sources, copies,
-        ),
-    )  # fmt: skip
+def _rows(zero):
+    def sparse_rows(
+        vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target, rate,
+        fails, ahead, sources, copies,
+    ):  # fmt: skip
+        _sparse_rows(
+            zero,
+            (
+                vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target,
+                rate, fails, ahead, sources, copies,
+            ),
+        )  # fmt: skip
+
+    return sparse_rows
 
 
 @cache
-def sparse_kernel(dtype):
+def rows_kernel(dtype):
     """The address of the compiled loop for a NumPy dtype, float32 or float64."""
-    return address_of(_row_kernel, (from_dtype(dtype), *[types.int64] * len(ARGUMENTS)))
-
-
-@jit
-def count_sparse_panels(columns, rows, num_threads, lanes):
-    """In how many panels C is cut: as few as can be, but so that threads have as many tasks."""
-    vectors = (columns + lanes - 1) // lanes
-    chunks = count_words(rows)
-    fewest = (num_threads + chunks - 1) // chunks
-    panels = (max(1, vectors) + MOST_VECTORS - 1) // MOST_VECTORS
-    panels = (panels + fewest - 1) // fewest * fewest
-    return min(panels, count_panels(LEAF, columns, lanes))
-
-
-@jit
-def multiply(zero, it, inner, words, a, b):
-    """total = A @ B over all leaves of an index of `inner`; words, a, b: addresses."""
-    leaves = count_leaves(inner, int(it.bias != 0))
-    for leaf in range(leaves):
-        start = leaf * LEAF
-        count = count_words(max(0, min(LEAF, inner - start)))
-        add_leaf(
-            zero, it, leaf, leaf == leaves - 1, count, words + leaf * (LEAF // WORD) * WORD_BYTES,
-            a + start * it.a_step * it.itemsize, b + start * it.b_step * it.itemsize,
-        )  # fmt: skip
-
-
-@jit
-def add_leaf(zero, it, number, is_last, count, words, a, b):
-    """Add leaf `number`, of `count` words, to the tree; with the last, `total` is C."""
-    waiting, bits = 0, number
-    while bits:
-        waiting, bits = waiting + 1, bits & (bits - 1)
-    total = slot_place(it, waiting)
-    size = (it.rows + int(it.ones != 0)) * it.width
-    if count == 0:  # the leaf of a bias alone
-        array_at(zero, total, size)[:] = zero
-    for first in range(0, it.rows, ROWS_EACH):
-        rows = min(ROWS_EACH, it.rows - first)
-        place = a + first * it.a_row * it.itemsize
-        finds = it.finds - number * (LEAF // WORD)
-        add_words(zero, it, first, rows, count, finds, words, place, it.a_row, it.a_step, b, total)
-    if it.ones:
-        add_words(zero, it, it.rows, 1, count, 0, words, it.ones, 0, 0, b, total)
-    if is_last and it.bias:
-        add_bias(zero, it, total)
-    while waiting and (is_last or number & 1):
-        left = slot_place(it, waiting - 1)
-        add(array_at(zero, left, size), array_at(zero, total, size))
-        total, waiting, number = left, waiting - 1, number >> 1
-
-
-@jit
-def slot_place(it, number):
-    """The address where the sum of a subtree waits; 0: the first, which becomes C."""
-    if number == 0:
-        return it.total
-    return it.slots + (number - 1) * it.slot_size * it.itemsize
-
-
-@jit
-def add_words(zero, it, first, rows, count, finds, words, a, a_row, a_step, b, total):
-    """Rows from `first` on, whose first is at the address a, over the words of one leaf."""
-    words += first * it.words_row * WORD_BYTES
-    start = first * it.width * it.itemsize
-    for word in range(count):
-        k = word * WORD
-        call(
-            it.kernel,
-            zero, it.width // it.lanes, rows, words + word * WORD_BYTES, it.words_row,
-            a + k * a_step * it.itemsize, a_row, a_step, b + k * it.b_step * it.itemsize,
-            it.b_step, total + start, int(word == 0),
-            it.target + start, it.rate if word == count - 1 else 0, it.fails, it.ahead,
-            it.sources if word < finds else 0, it.copies,
-        )  # fmt: skip
-
-
-@jit
-def add_bias(zero, it, total):
-    """One more index k with a = 1: fma(1, bias, total) is total + bias."""
-    bias = array_at(zero, it.bias, it.width)
-    for i in range(it.rows):
-        add(array_at(zero, total + i * it.width * it.itemsize, it.width), bias)
-
-
-@jit
-def add(total, other):
-    for i in range(total.size):
-        total[i] = total[i] + other[i]
+    return address_of(_rows(dtype.type(0)), tuple([types.int64] * len(ARGUMENTS)))

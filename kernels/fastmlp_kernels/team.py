@@ -94,12 +94,6 @@ def join_team(team):
 
 
 @jit
-def team_bytes(num_threads):
-    """The memory of a team."""
-    return SHARES + num_threads * LINE
-
-
-@jit
 def open_stage(team, num_threads):
     """Start a stage: nothing of it has been done."""
     for thread in range(num_threads):

@@ -1,0 +1,231 @@
+"""Epochs of training by plans: what data decides, the plan that is kept, the compiled steps."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from fastmlp_kernels import (
+    execute,
+    product_walk,
+    record,
+    rows,
+    sparse,
+    sparse_walk,
+    step_loss,
+    weights,
+    zeros,
+)
+from fastmlp_kernels.cpu import architecture, vector_bits
+from fastmlp_kernels.microkernel import tile_kernel
+
+from .checks import Array
+from .plan.blocking import Machine, machine
+from .plan.step import MOST_PLANS, plan_training
+from .plan.table import Plan
+from .plan.ways import (
+    FEWEST_STEPS,
+    SMALLEST_WEIGHTS,
+    Training,
+    count_groups,
+    goes_by_groups,
+    run_of_leaves,
+)
+
+# An element that is not zero took 2.7 to 3.6 ns in products that pass over zeros (100 columns,
+# AVX2), where the limit of the FMAs of all elements, zero or not, was 2.0 ns each.
+MOST_NONZERO = 0.5
+LOOKS = 16  # samples of which the share of zeros is taken
+LOOKS_OF_GROUPS = 64  # samples by which groups of inputs are given to threads
+FEWEST_SAMPLES = 64  # of an epoch: moving W to its panels and back costs as much as a few samples
+DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
+NO_ORDER = np.empty(0, np.int64)
+
+
+class Steps(NamedTuple):
+    """What the steps of an epoch need, besides the arrays that they change."""
+
+    sizes: tuple[int, ...]
+    bias: tuple[bool, ...]
+    optimizer: str
+    constants: Array  # (steps, 8): see Schedule.constants
+    batch_size: int
+
+
+def train(
+    x: Array,
+    order: Array | None,
+    labels: Array,
+    steps: Steps,
+    parameters: Array,
+    states: Array,
+    losses: Array,
+    num_threads: int,
+) -> int:
+    """Run the steps in order on batches of x, the last may be shorter; return the hits.
+
+    labels: in the order of the samples. parameters, states and losses (N,) are written.
+    """
+    first, hits, count = 0, 0, len(steps.constants)
+    skips, skips_x = vector_bits() != 0, pays_to_skip(x, steps.sizes)
+    while first < count:
+        start = first * steps.batch_size
+        rest = steps._replace(constants=steps.constants[first:])
+        shared = _run(
+            x if order is not None else x[start:], None if order is None else order[start:],
+            labels[start:], rest, parameters, states, losses[start:], num_threads, skips, skips_x,
+        )  # fmt: skip
+        hits += int(shared[record.HITS_DONE])
+        # Steps that a zero would change are made again, and all behind them, without passing over.
+        first, skips, skips_x = first + int(shared[record.STEPS_DONE]), False, False
+    return hits
+
+
+def _run(
+    x: Array,
+    order: Array | None,
+    labels: Array,
+    steps: Steps,
+    parameters: Array,
+    states: Array,
+    losses: Array,
+    num_threads: int,
+    skips: bool,
+    skips_x: bool,
+) -> Array:
+    """Run a plan of the steps until its end, or until it fails; return the words it has shared."""
+    dtype, count, batch = parameters.dtype, len(steps.constants), steps.batch_size
+    last = len(labels) - (count - 1) * batch
+    training = Training(
+        steps.sizes, steps.bias, dtype.itemsize, min(batch, len(labels)),
+        last if last < min(batch, len(labels)) else 0, num_threads, steps.optimizer,
+        steps.optimizer == "sgd" and _rates_alone(steps.constants, dtype), order is not None,
+        count >= FEWEST_STEPS, skips, skips_x, (),
+    )  # fmt: skip
+    if skips_x:
+        training = training._replace(groups=_groups(x, training))
+    prepared = prepare(training)
+    shared = prepared.words.copy()
+    shared[record.STEPS], shared[record.LEFT] = count, len(labels)
+    memory = np.zeros(prepared.size + count * dtype.itemsize, np.uint8)
+    prepared.train(
+        x, NO_ORDER if order is None else order, labels, parameters, states, steps.constants,
+        losses, memory, shared, prepared.worker,
+    )  # fmt: skip
+    return shared
+
+
+class Prepared(NamedTuple):
+    """A plan whose kernels are compiled. words: what is shared, but for the arrays' addresses."""
+
+    plan: Plan
+    words: Array
+    size: int
+    train: Any
+    worker: int
+
+
+@lru_cache(MOST_PLANS)
+def prepare(training: Training) -> Prepared:
+    """Return the plan of a training, compiled."""
+    plan, dtype = plan_training(training, this_machine()), DTYPES[training.itemsize]
+    words = np.zeros(record.SHARED_WORDS, np.int64)
+    batch, itemsize = training.batch, training.itemsize
+    moves = {
+        record.NONE: -batch,  # of the samples that are left
+        record.X: 0 if training.ordered else batch * training.sizes[0] * itemsize,
+        record.ORDER: batch * 8 if training.ordered else 0,
+        record.LABELS: batch * 8,
+        record.LOSSES: batch * itemsize,
+        record.RATE: itemsize,
+        record.CONSTANTS: 8 * record.CONSTANTS_EACH,
+    }
+    for base, by in moves.items():
+        words[record.MOVES + base] = by
+    words[record.RATE], words[record.LAST_ROWS] = plan.buffers, training.last
+    words[record.THREADS], words[record.OWN_BYTES] = plan.threads, plan.own
+    place = plan.words.ctypes.data
+    tables = record.PROGRAMS, record.STAGES, record.TASKS, record.OPERATIONS, record.PLAN
+    for table, start in zip(tables, plan.starts, strict=True):
+        words[table] = place + 8 * start
+    for kind in sorted(plan.kinds):
+        words[record.KERNELS + record.OPCODES[kind]] = _kernel(kind, dtype)
+    if "sparse" in plan.kinds:
+        words[record.ROWS_KERNEL] = sparse.rows_kernel(dtype)
+    for number in sorted(plan.shapes):
+        words[record.TILES + number] = tile_kernel(dtype, *this_machine().shapes[number])
+    size = record.LINE + record.team_bytes(plan.threads) + plan.threads * plan.own + plan.buffers
+    return Prepared(plan, words, size, execute.train[dtype], execute.worker())
+
+
+def this_machine() -> Machine:
+    """Return what of this CPU decides."""
+    return machine(vector_bits(), architecture() == "aarch64")
+
+
+def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
+    """Return the address of the kernel of an operation."""
+    if kind in ("sgd", "momentum", "adam"):
+        return int(weights.update_kernel(dtype, kind))
+    lanes = this_machine().lanes(dtype.itemsize)
+    makers: dict[str, Any] = {
+        "product": product_walk.product_kernel,
+        "gather": rows.gather_kernel,
+        "move": rows.move_kernel,
+        "sparse": lambda: sparse_walk.sparse_walk_kernel(dtype),
+        "find": lambda: zeros.find_kernel(dtype),
+        "watch": lambda: zeros.watch_kernel(dtype),
+        "pack": lambda: weights.pack_kernel(dtype, lanes),
+        "rates": lambda: weights.rates_kernel(dtype),
+        "loss": lambda: step_loss.loss_kernel(dtype),
+        "argmax": lambda: step_loss.argmax_kernel(dtype),
+        "join": lambda: rows.join_kernel(dtype),
+        "add": lambda: rows.add_kernel(dtype),
+    }
+    return int(makers[kind]())
+
+
+def pays_to_skip(x: Array, sizes: tuple[int, ...]) -> bool:
+    """Return whether the first layer shall pass over zeros, by some samples of x (N, inputs)."""
+    if vector_bits() == 0 or len(sizes) < 3 or len(x) < FEWEST_SAMPLES:
+        return False
+    if sizes[0] * sizes[1] < SMALLEST_WEIGHTS:
+        return False
+    some = x[len(x) * np.arange(LOOKS) // LOOKS]
+    return int(np.count_nonzero(some)) <= MOST_NONZERO * LOOKS * x.shape[1]
+
+
+def _groups(x: Array, training: Training) -> tuple[tuple[int, ...], ...]:
+    """Return the groups of the first layer's inputs that each thread has, if they are tasks."""
+    if run_of_leaves(training.batch, training.threads):
+        return ()
+    if not goes_by_groups(training, this_machine()):
+        return ()
+    return share_groups(x, count_groups(training.sizes[0], int(training.bias[0])), training.threads)
+
+
+def share_groups(x: Array, count: int, num_threads: int) -> tuple[tuple[int, ...], ...]:
+    """Give each group to a thread: the heaviest first, to whom has the least.
+
+    Its weight is the number of its inputs that aren't zero in some samples of x (N, inputs).
+    """
+    some = x[len(x) * np.arange(LOOKS_OF_GROUPS) // LOOKS_OF_GROUPS] != 0
+    leaves = range(0, record.LEAF * count, record.LEAF)
+    weights_of = [1 + int(np.count_nonzero(some[:, k : k + record.LEAF])) for k in leaves]
+    weights_of[-1] += int(np.count_nonzero(some[:, record.LEAF * count :]))
+    loads = [0] * num_threads
+    groups: list[list[int]] = [[] for _ in loads]
+    for _ in range(count):
+        group = weights_of.index(max(weights_of))
+        thread = loads.index(min(loads))
+        groups[thread].append(group)
+        loads[thread] += weights_of[group]
+        weights_of[group] = 0
+    return tuple(map(tuple, groups))
+
+
+def _rates_alone(constants: Array, dtype: np.dtype[Any]) -> bool:
+    """Return whether an update of sgd is its finite rate alone."""
+    # Where rounding to float32 gives infinity: at its largest number and half of the last place.
+    limit = 2.0**128 - 2.0**103 if dtype.itemsize == 4 else np.inf
+    is_finite = np.all(np.abs(constants[:, 1]) < limit)
+    return bool(is_finite) and not bool(np.any(constants[:, 0]))

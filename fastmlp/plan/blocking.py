@@ -1,0 +1,246 @@
+"""The choice of blocking: what is held in registers, and what stays in which cache.
+
+Only speed depends on it, never a bit. The kernels' blocking.py, which serves single products, says
+why each constant is as it is; a test holds both equal.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from fastmlp_kernels.record import BLOCK_ROWS, LEAF, LINE, TILE_WORDS, WORD
+
+from ..checks import Array
+
+REST_ROWS = (4, 2, 1)
+WIDE_VECTORS = 8
+SHORT_INNER = 16
+FEW_LEAVES = 8
+FAR_ROWS = 2048
+MOST_SAMPLE_ROWS = 96
+TASKS_PER_THREAD = 4
+PANEL_BYTES = 448  # of a row of a panel whose product passes over zeros
+
+
+class Panel(NamedTuple):
+    """A run of columns one tile wide: vectors, and a tail that a group of rows may share."""
+
+    first: int
+    columns: int
+    vectors: int
+    group: int
+    width: int  # of a packed row, in whole vectors
+
+
+class Tile(NamedTuple):
+    """A tile's shape, and how many of it come one below the other."""
+
+    rows: int
+    vectors: int
+    group: int
+    times: int
+
+
+class Machine:
+    """What of a CPU decides: the width of its vectors, and how many registers it has."""
+
+    def __init__(self, vector_bits: int, is_arm: bool) -> None:
+        self.vector_bits = vector_bits
+        self.registers = 32 if vector_bits == 512 or is_arm else 16
+        self.full_rows = (12, 12, 8, 6) if self.registers == 32 else (8, 6)
+        self.most_vectors = len(self.full_rows)
+        self.wide_rows = 2 if self.most_vectors == 4 else 1
+        self.has_masks = vector_bits == 512
+        self.has_masked_loads = vector_bits >= 256
+        self.pack_rows = 64 if vector_bits == 256 else 192
+        # Vectors of the widest panel whose product passes over zeros.
+        self.sparse_vectors = min(PANEL_BYTES * 8 // max(vector_bits, 64), self.registers - 3)
+        self._tiles: dict[tuple[int, int], Array] = {}
+        self.shapes = self._all_shapes()
+        self.numbers = {shape: number for number, shape in enumerate(self.shapes)}
+        lanes = max(1, vector_bits // 32)
+        self.largest_tile = lanes * max(
+            rows * (vectors + (group > 1)) for rows, vectors, group in self.shapes
+        )
+
+    def _all_shapes(self) -> list[tuple[int, int, int]]:
+        shapes = [
+            (rows, vectors, 1)
+            for vectors, most in enumerate(self.full_rows, start=1)
+            for rows in (most, *REST_ROWS)
+        ]
+        shapes += [
+            (rows, vectors, 1)
+            for vectors in range(self.most_vectors + 1, WIDE_VECTORS + 1)
+            for rows in ((2, 1) if self.wide_rows == 2 else (1,))
+        ]
+        if self.has_masks:
+            shapes += [
+                (self._tail_rows(vectors, group), vectors, group)
+                for group in (2, 4)
+                for vectors in (1, 2, 3)
+            ]
+        return shapes
+
+    def lanes(self, itemsize: int) -> int:
+        """Return the elements of one vector; 1 where the software FMA is used."""
+        return max(1, self.vector_bits // 8 // itemsize)
+
+    def count_panels(self, rows: int, columns: int, lanes: int) -> int:
+        """Return the number of panels for a result of so many rows and columns."""
+        most = WIDE_VECTORS if rows <= self.wide_rows else self.most_vectors
+        vectors = -(-columns // lanes)
+        return -(-vectors // most)
+
+    def count_sparse_panels(self, columns: int, rows: int, num_threads: int, lanes: int) -> int:
+        """Return in how many panels C is cut: few, but so that threads have as many tasks."""
+        vectors = max(1, -(-columns // lanes))
+        fewest = -(-num_threads // -(-rows // WORD))
+        panels = -(-vectors // self.sparse_vectors)
+        panels = -(-panels // fewest) * fewest
+        return min(panels, self.count_panels(LEAF, columns, lanes))
+
+    @cache  # noqa: B019 - one machine lives as long as the process
+    def panels(self, count: int, columns: int, lanes: int) -> tuple[Panel, ...]:
+        """Return so many panels, as even as can be."""
+        vectors, first, panels = -(-columns // lanes), 0, []
+        for p in range(count):
+            each = vectors * (p + 1) // count - vectors * p // count
+            rest = columns - first - (each - 1) * lanes
+            group = 1
+            if self.has_masks and 1 < each <= self.most_vectors and rest <= lanes // 2:
+                group = 4 if rest <= lanes // 4 else 2
+            own = min(each * lanes, columns - first)
+            whole = each if group == 1 else each - 1
+            panels.append(Panel(first, own, whole, group, panel_width(own, lanes)))
+            first += each * lanes
+        return tuple(panels)
+
+    def tile(self, rows_left: int, vectors: int, group: int) -> Tile:
+        """Return the tile for the next rows of a panel; of none, for the one row of ones."""
+        rows, vectors, group = self._shape(max(1, rows_left), vectors, group)
+        # Eight rows are two tiles of 4, not one of 6 and one of 2.
+        if rows == 6 and rows_left % 6 == 2:
+            rows_left -= 8
+        return Tile(rows, vectors, group, max(1, rows_left // rows))
+
+    def _shape(self, rows_left: int, vectors: int, group: int) -> tuple[int, int, int]:
+        if vectors > self.most_vectors:
+            return min(rows_left, self.wide_rows), vectors, 1
+        if group > 1:
+            full = self._tail_rows(vectors, group)
+            if rows_left >= full:
+                return full, vectors, group
+            vectors += 1
+        full = self.full_rows[vectors - 1]
+        if rows_left >= full and not (full == 6 and rows_left == 8):
+            return full, vectors, 1
+        return next(rows for rows in REST_ROWS if rows_left >= rows), vectors, 1
+
+    @staticmethod
+    def _tail_rows(vectors: int, group: int) -> int:
+        return {1: 12, 2: 12 if group == 4 else 8, 3: 8 if group == 4 else 6}[vectors]
+
+    def tiles(self, vectors: int, group: int) -> Array:
+        """Return the table of a panel's tiles: a row for each number of rows that are left."""
+        key = vectors, group
+        if key not in self._tiles:
+            table = np.zeros((BLOCK_ROWS + 1, TILE_WORDS), np.int64)
+            for rows_left in range(BLOCK_ROWS + 1):
+                tile = self.tile(rows_left, vectors, group)
+                table[rows_left, :3] = self.numbers[tile[:3]], tile.rows, tile.times
+            self._tiles[key] = table
+        return self._tiles[key]
+
+    @cache  # noqa: B019
+    def named(
+        self, panels: tuple[Panel, ...], heights: frozenset[int], has_ones: bool
+    ) -> frozenset[int]:
+        """Return the numbers of the tiles of a product of so many rows, or of others of them."""
+        starts = {rows % BLOCK_ROWS for rows in heights}
+        if max(heights) >= BLOCK_ROWS:
+            starts.add(BLOCK_ROWS)
+        named = set()
+        for vectors, group in {(panel.vectors, panel.group) for panel in panels}:
+            tiles = self.tiles(vectors, group)
+            if has_ones:
+                named.add(int(tiles[0, 0]))
+            for left in starts:
+                while left > 0:
+                    number, rows, times = tiles[left, :3].tolist()
+                    named.add(number)
+                    left -= rows * times
+        return frozenset(named)
+
+    def pays_to_pack(self, rows: int, columns: int, lanes: int) -> bool:
+        """Return whether W is copied to panels: always where its rows can't be read in place."""
+        return (not self.has_masked_loads and columns % lanes != 0) or rows >= self.pack_rows
+
+
+@cache
+def machine(vector_bits: int, is_arm: bool) -> Machine:
+    """Return the one machine of these."""
+    return Machine(vector_bits, is_arm)
+
+
+def share(count: int, part: int, parts: int) -> range:
+    """Return which of `count` things part number `part` of `parts` equal parts works on."""
+    return range(count * part // parts, count * (part + 1) // parts)
+
+
+def count_leaves(inner: int, with_bias: int) -> int:
+    """Return the leaves of an index of `inner`, and of one more for a bias."""
+    return max(1, -(-(inner + with_bias) // LEAF))
+
+
+def count_levels(leaves: int) -> int:
+    """Return the partial sums that wait in a tree of so many leaves."""
+    return (leaves - 1).bit_length()
+
+
+def panel_width(columns: int, lanes: int) -> int:
+    """Return the elements that a row of a packed panel takes: whole vectors."""
+    return -(-columns // lanes) * lanes
+
+
+def padded_row(columns: int, itemsize: int) -> int:
+    """Return the elements from row to row of a buffer of our own: whole vectors of 16 lanes."""
+    row = -(-columns // 16) * 16
+    return row + 16 if row * itemsize % 1024 == 0 else row
+
+
+def whole_lines(size: int) -> int:
+    """Return so many bytes in whole cache lines."""
+    return -(-size // LINE) * LINE
+
+
+def sample_rows(rows: int, num_threads: int) -> int:
+    """Return the samples of a task of training: a share for each thread, whole tiles of 8."""
+    return min(MOST_SAMPLE_ROWS, (-(-rows // num_threads) + 7) // 8 * 8)
+
+
+def split_leaves(leaves: int, num_threads: int) -> int:
+    """Return how many leaves a task runs over: all, or a power of two, a whole subtree."""
+    if num_threads == 1:
+        return leaves
+    each = 1
+    while each * 2 * TASKS_PER_THREAD * num_threads <= leaves:
+        each *= 2
+    return each
+
+
+def runs_of_leaves(leaves: int, each: int, num_threads: int) -> list[range]:
+    """Return runs of up to `each` leaves, whole subtrees; half as long where shares meet."""
+    half, runs, first = max(1, each // 2), [], 0
+    middles = [
+        (leaves * thread // num_threads + half // 2) // half * half
+        for thread in range(1, num_threads)
+    ]
+    while first < leaves:
+        size = each if first % each == 0 else half
+        for middle in middles:
+            if first < middle < first + size:
+                size = half
+        runs.append(range(first, min(first + size, leaves)))
+        first = runs[-1].stop
+    return runs

@@ -1,0 +1,131 @@
+"""The first half of a step, for blocks of samples: forward, loss, backward.
+
+    h = relu(h @ W + b) for each layer but the last, logits = h @ W + b
+    grad = scale * (softmax(logits) - one_hot(label)), scale = 1 / samples of the batch
+    grad = (grad @ W^T) * (h > 0 ? 1 : 0) for each layer down to the second
+
+Large layers have done their forward pass by columns: a panel of W for all samples is a task of the
+thread that updates it.
+"""
+
+from fastmlp_kernels.record import LABELS, LOSSES, PARAMETERS
+
+from . import sparse
+from .blocking import Panel, sample_rows
+from .blocks import column_start
+from .product import default_panels, product
+from .state import State
+from .table import at
+from .ways import Layer
+
+GATHER_EACH = 16  # samples of a task that only gathers them
+SAMPLES_EACH = 48  # the samples of a task by columns: whole tiles of 6, 8 and 12 rows
+
+
+def heights_of(rows: int, each: int) -> set[int]:
+    """Return the rows that tasks of so many samples of a batch have."""
+    return {min(each, rows), rows % each or min(each, rows)}
+
+
+def by_columns(state: State, layer: Layer) -> None:
+    """The stage of a layer's forward pass by columns, and before the first, shuffled samples'."""
+    builder, rows = state.builder, state.batch
+    if layer.number == 0 and state.training.ordered:
+        start, first = len(builder.tasks), builder.mark()
+        state.gather(0, layer.inputs)
+        for row in range(0, rows, GATHER_EACH):
+            count = min(GATHER_EACH, rows - row)
+            builder.task(range(first, builder.mark()), row, count, rows)
+        builder.stage(start)
+    start = len(builder.tasks)
+    panels = builder.machine.panels(layer.panels, layer.outputs, builder.lanes)
+    heights = heights_of(rows, SAMPLES_EACH)
+    for panel in panels:
+        first = builder.mark()
+        _panel_forward(state, layer, panel, heights)
+        for row in range(0, rows, SAMPLES_EACH):
+            count = min(SAMPLES_EACH, rows - row)
+            builder.task(range(first, builder.mark()), row, count, rows)
+    builder.stage(start)
+
+
+def _panel_forward(state: State, layer: Layer, panel: Panel, heights: set[int]) -> None:
+    itemsize, (h, h_row) = state.itemsize, state.layer_input(layer)
+    W = layer.columns + column_start(layer, panel.first, 0, panel.width) * itemsize
+    own = default_panels(state.builder, 0, panel.columns, is_packed=True)
+    product(
+        state.builder, own, heights, panel.columns, packed=W,
+        a=h, a_row=h_row, a_step=1, inner=layer.inputs,
+        c=state.now.h[layer.number] + panel.first * itemsize, c_row=layer.row,
+        bias=W + layer.inputs * panel.width * itemsize if layer.bias else 0,
+        relu=int(not layer.is_last),
+    )  # fmt: skip
+
+
+def run(state: State) -> None:
+    """The stage of the other layers, the loss, and the way back."""
+    builder, rows = state.builder, state.batch
+    each = sample_rows(rows, state.training.threads)
+    start, first = len(builder.tasks), builder.mark()
+    if state.layers[0].by_groups:
+        sparse.join(state, state.layers[0])
+    if state.training.ordered and not state.layers[0].by_columns:
+        state.gather(0, state.layers[0].inputs)
+    forward_and_backward(state, heights_of(rows, each))
+    for row in range(0, rows, each):
+        builder.task(range(first, builder.mark()), row, min(each, rows - row), rows)
+    builder.stage(start)
+
+
+def forward_and_backward(state: State, heights: set[int]) -> None:
+    """The operations on a block of samples, from the first layer that has no stage of its own."""
+    for layer in state.layers:
+        if not layer.by_columns:
+            _forward(state, layer, heights)
+    _loss(state, max(heights))
+    for layer in reversed(state.layers[1:]):
+        if layer.skips:
+            sparse.backward(state, layer, max(heights))
+        else:
+            _backward(state, layer, heights)
+    for layer in state.layers:
+        if layer.skips:
+            state.builder.operation(
+                "watch", values=state.now.grad[layer.number], row_size=layer.row
+            )
+
+
+def _forward(state: State, layer: Layer, heights: set[int]) -> None:
+    itemsize, (h, h_row) = state.itemsize, state.layer_input(layer)
+    W = at(PARAMETERS, layer.start * itemsize)
+    panels = default_panels(state.builder, max(heights), layer.outputs, layer.packed != 0)
+    product(
+        state.builder, panels, heights, layer.outputs, packed=layer.packed, b=W,
+        b_row=layer.outputs, a=h, a_row=h_row, a_step=1, inner=layer.inputs,
+        c=state.now.h[layer.number], c_row=layer.row,
+        bias=W + layer.inputs * layer.outputs * itemsize if layer.bias else 0,
+        relu=int(not layer.is_last),
+    )  # fmt: skip
+
+
+def _loss(state: State, rows: int) -> None:
+    last = state.layers[-1]
+    state.builder.operation(
+        "loss", logits=state.now.h[-1], row_size=last.row, classes=last.outputs,
+        labels=at(LABELS), losses=at(LOSSES), grad=state.now.grad[-1],
+        scratch=state.builder.scratch(0, 2 * rows * state.itemsize),
+    )  # fmt: skip
+
+
+def _backward(state: State, layer: Layer, heights: set[int]) -> None:
+    """grad @ W^T, gated by the layer's input, the output of a relu."""
+    builder, below = state.builder, state.layers[layer.number - 1]
+    panels = builder.machine.panels(layer.row_panels, layer.inputs, builder.lanes)
+    product(
+        builder, panels, heights, layer.inputs, packed=layer.packed_transpose,
+        a=state.now.grad[layer.number], a_row=layer.row, a_step=1, inner=layer.outputs,
+        c=state.now.grad[below.number], c_row=below.row,
+        gate=state.now.h[below.number], gate_row=below.row,
+    )  # fmt: skip
+
+

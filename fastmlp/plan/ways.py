@@ -1,0 +1,158 @@
+"""How the layers of a network go in training: the one place that chooses.
+
+A batch of many leaves is cut by leaves of samples. Otherwise the first large layers go by columns
+of W, and where the inputs of a layer are zeros for the most part, its products pass over these;
+where such a first layer is narrow, the leaves of its inputs are tasks. docs/training.md says why.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fastmlp_kernels.record import LEAF, WORD
+
+from .blocking import SHORT_INNER, Machine, count_leaves, split_leaves
+
+LEAVES_PER_THREAD = 4  # a batch of so many leaves is cut by leaves: fewer don't balance
+
+# Smaller layers cost less by their way than by a stage of their own; in a shorter epoch, moving W
+# to the panels and back costs more than it gains; and a layer of fewer panels than threads would
+# leave some without a task.
+SMALLEST_WEIGHTS = 16384  # elements of W
+FEWEST_STEPS = 8
+FEWEST_PANELS = 2
+
+# How many arrays of state each optimizer keeps, of the size of the parameters.
+STATES = {"sgd": 0, "momentum": 1, "adam": 2}
+
+
+class Training(NamedTuple):
+    """What a plan of training depends on; the key under which it is kept.
+
+    last: samples of the last batch if these are fewer than the others', or 0. is_long: an epoch of
+    FEWEST_STEPS or more. rides: the update is W - rate * gradient, with rates that are finite.
+    skips: whether hidden layers may pass over zeros, and the first one shall. groups: those of the
+    first layer's inputs that each thread has, where they are tasks.
+    """
+
+    sizes: tuple[int, ...]
+    bias: tuple[bool, ...]
+    itemsize: int
+    batch: int
+    last: int
+    threads: int
+    optimizer: str
+    rides: bool
+    ordered: bool
+    is_long: bool
+    skips: bool
+    skips_x: bool
+    groups: tuple[tuple[int, ...], ...]
+
+
+@dataclass
+class Layer:
+    """A layer: its shape, its way, and where its weights lie (operands; 0 for none).
+
+    start: of W in the parameters, in elements. panels, row_panels: in how many blocks of columns W
+    is updated, and in how many panels W^T lies. row: elements from one sample's outputs to the
+    next's. packed, packed_transpose: copies of W and W^T; columns: W in panels, its states behind,
+    `columns_size` elements each.
+    """
+
+    number: int
+    inputs: int
+    outputs: int
+    bias: bool
+    start: int
+    is_last: bool
+    by_columns: bool = False
+    skips: bool = False
+    by_groups: bool = False
+    panels: int = 1
+    row_panels: int = 1
+    row: int = 0
+    packed: int = 0
+    packed_transpose: int = 0
+    columns: int = 0
+    columns_size: int = 0
+
+    @property
+    def leaves(self) -> int:
+        """How many leaves the index of h @ W + b is."""
+        return count_leaves(self.inputs, int(self.bias))
+
+
+def choose(training: Training, machine: Machine) -> list[Layer]:
+    """Return the layers with their ways."""
+    sizes, lanes = training.sizes, machine.lanes(training.itemsize)
+    layers, start = [], 0
+    for number, bias in enumerate(training.bias):
+        inputs, outputs = sizes[number : number + 2]
+        is_last = number == len(training.bias) - 1
+        layers.append(Layer(number, inputs, outputs, bias, start, is_last))
+        start += (inputs + bias) * outputs
+    by_leaves = run_of_leaves(training.batch, training.threads) > 0
+    count = 0 if by_leaves else count_by_columns(training, machine)
+    count = max(count, int(training.skips_x))
+    for layer in layers:
+        layer.by_columns = layer.number < count
+        hidden = 0 < layer.number < min(count, len(layers) - 1)
+        layer.skips = hidden and training.skips and not by_leaves
+        if layer.number == 0:
+            layer.skips = training.skips_x
+        _cut(layer, training, machine, lanes)
+    layers[0].by_groups = count == 1 and not by_leaves and goes_by_groups(training, machine)
+    if layers[0].by_groups:
+        layers[0].panels = 1
+    return layers
+
+
+def _cut(layer: Layer, training: Training, machine: Machine, lanes: int) -> None:
+    if layer.skips:
+        layer.panels = machine.count_sparse_panels(
+            layer.outputs, training.batch, training.threads, lanes
+        )
+    elif layer.by_columns:
+        layer.panels = machine.count_panels(LEAF, layer.outputs, lanes)
+    # Of W^T wide panels, if the threads have one each, where k is short.
+    layer.row_panels = machine.count_panels(LEAF, layer.inputs, lanes)
+    if layer.outputs <= SHORT_INNER:
+        wide = machine.count_panels(1, layer.inputs, lanes)
+        layer.row_panels = min(layer.row_panels, max(training.threads, wide))
+    if layer.number > 0 and layer.skips:  # of samples, a thread multiplies those it has
+        layer.row_panels = machine.count_sparse_panels(layer.inputs, WORD, 1, lanes)
+
+
+def count_by_columns(training: Training, machine: Machine) -> int:
+    """Return how many of the first layers go by columns."""
+    count, fewest = 0, max(FEWEST_PANELS, training.threads)
+    lanes, sizes = machine.lanes(training.itemsize), training.sizes
+    while (
+        training.is_long
+        and count < len(sizes) - 1
+        and sizes[count] * sizes[count + 1] >= SMALLEST_WEIGHTS
+        and machine.count_panels(LEAF, sizes[count + 1], lanes) >= fewest
+    ):
+        count += 1
+    return count
+
+
+def goes_by_groups(training: Training, machine: Machine) -> bool:
+    """Return whether leaves of the first layer's inputs are tasks, if no other goes by columns."""
+    lanes, (inputs, outputs) = machine.lanes(training.itemsize), training.sizes[:2]
+    if not training.skips_x or inputs <= LEAF:
+        return False
+    return machine.count_sparse_panels(outputs, 1, 1, lanes) == 1
+
+
+def count_groups(inputs: int, bias: int) -> int:
+    """Return how many groups the inputs are: leaves, but a last one of few is with its sibling."""
+    leaves = count_leaves(inputs, bias)
+    joins = leaves > 2 and leaves % 2 == 0 and inputs - (leaves - 1) * LEAF < WORD
+    return leaves - int(joins)
+
+
+def run_of_leaves(rows: int, num_threads: int) -> int:
+    """Return the leaves of a task that takes runs of them; 0 if the batch is cut otherwise."""
+    leaves = count_leaves(rows, 0)
+    return split_leaves(leaves, num_threads) if leaves >= LEAVES_PER_THREAD * num_threads else 0

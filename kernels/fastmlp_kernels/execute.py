@@ -1,0 +1,192 @@
+"""A plan's steps: threads take its tasks, and run a task's operations by their kernels' addresses.
+
+Nothing is decided here, nor has anything here a dtype: fastmlp/plan has made the tables.
+"""
+
+from functools import cache
+
+from numba.core import types
+
+from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
+from fastmlp_kernels.memory import address, aligned, keep_alive
+from fastmlp_kernels.operands import KERNEL, own_at, set_word, task_at, word
+from fastmlp_kernels.parallel import call, run_team
+from fastmlp_kernels.record import (
+    AFTER,
+    BEFORE,
+    BUFFERS,
+    CHUNK,
+    CONSTANTS,
+    FAILED,
+    HITS_DONE,
+    KERNELS,
+    LABELS,
+    LAST,
+    LAST_ROWS,
+    LEAF,
+    LEFT,
+    LINE,
+    LOSSES,
+    MOST,
+    MOVES,
+    OPERATION_WORDS,
+    OPERATIONS,
+    ORDER,
+    OWN_BYTES,
+    OWN_PLACE,
+    PARAMETERS,
+    PROGRAMS,
+    RATE,
+    STAGES,
+    STATES,
+    STEPS,
+    STEPS_DONE,
+    TASK_WORDS,
+    TASKS,
+    TEAM,
+    TEAM_LINES,
+    THREADS,
+    WHOLE,
+    X,
+)
+from fastmlp_kernels.team import (
+    await_stage,
+    dismiss,
+    finish_task,
+    give_tasks,
+    is_over,
+    join_team,
+    open_stage,
+    take_task,
+    wait,
+)
+
+
+@jit
+def run_task(shared, own, number):
+    """The operations of one task, for all its rows or for one leaf of them after the other."""
+    task, me = task_at(word(shared, TASKS) + number * 8 * TASK_WORDS), own_at(own)
+    operations = word(shared, OPERATIONS)
+    me.batch, me.part, me.leaves = task.batch, task.part, task.leaves
+    for leaf in range(max(1, task.leaves)):
+        start, rows = leaf * LEAF, task.rows
+        if task.leaves:
+            rows = min(LEAF, rows - start)
+        me.row, me.leaf = task.row + start, leaf
+        for operation in range(task.first, task.stop):
+            row = operations + operation * 8 * OPERATION_WORDS
+            me.rows = min(word(row, MOST), rows - word(row, CHUNK))
+            if me.rows > 0:
+                call(word(shared, KERNELS + word(row, 0)), row, shared, own)
+
+
+@jit
+def run_stage(shared, own, stage):
+    """Open a stage, take its tasks like the others, and wait for theirs."""
+    threads, team = word(shared, THREADS), word(shared, TEAM)
+    ends = word(shared, STAGES) + stage * 8 * (1 + threads)
+    start = word(ends, 0)
+    if threads == 1:
+        for number in range(start, word(ends, 1)):
+            run_task(shared, own, number)
+        return
+    open_stage(team, threads)
+    first = start
+    for thread in range(threads):
+        stop = word(ends, 1 + thread)
+        give_tasks(team, thread, first, stop)
+        first = stop
+    number = take_task(team, 0, threads, 0)
+    while number >= 0:
+        run_task(shared, own, number)
+        finish_task(team, 0)
+        number = take_task(team, 0, threads, 0)
+    await_stage(team, first - start, threads)
+
+
+@jit
+def run_program(shared, own, number):
+    """The stages of a program; whether none had to end the run."""
+    program = word(shared, PROGRAMS) + number * 16
+    for stage in range(word(program, 0), word(program, 1)):
+        if word(shared, FAILED) and number != AFTER:
+            return False
+        run_stage(shared, own, stage)
+    return True
+
+
+@jit
+def count_hits(shared):
+    """How many samples of the steps until now had their label as first largest logit."""
+    total = 0
+    for thread in range(word(shared, THREADS)):
+        total += own_at(word(shared, OWN_PLACE) + thread * word(shared, OWN_BYTES)).hits
+    return total
+
+
+@jit
+def drive(shared, own):
+    """All steps, or those before the one in which a zero that is passed over would matter."""
+    run_program(shared, own, BEFORE)
+    steps = word(shared, STEPS)
+    for step in range(steps):
+        is_last = step == steps - 1 and word(shared, LAST_ROWS) != 0
+        if not run_program(shared, own, LAST if is_last else WHOLE):
+            break
+        set_word(shared, STEPS_DONE, step + 1)
+        set_word(shared, HITS_DONE, count_hits(shared))
+        for base in range(1, CONSTANTS + 1):
+            set_word(shared, base, word(shared, base) + word(shared, MOVES + base))
+        set_word(shared, LEFT, word(shared, LEFT) + word(shared, MOVES))
+    run_program(shared, own, AFTER)
+
+
+def _work(data, _, __):
+    shared = data
+    team, threads = word(shared, TEAM), word(shared, THREADS)
+    thread, spins = join_team(team), 0
+    own = word(shared, OWN_PLACE) + thread * word(shared, OWN_BYTES)
+    if thread == 0:
+        drive(shared, own)
+        dismiss(team)
+        return
+    while not is_over(team):
+        number = take_task(team, thread, threads, spins)
+        if number < 0:
+            spins = wait(spins)
+            continue
+        spins = 0
+        run_task(shared, own, number)
+        finish_task(team, thread)
+
+
+@cache
+def worker():
+    """The address of what each thread runs."""
+    return address_of(_work, KERNEL)
+
+
+@kernel(
+    lambda real: (
+        packed(real, 2), packed(integer, 1), packed(integer, 1), result(real, 1), result(real, 1),
+        packed(types.float64, 2), result(real, 1), result(types.uint8, 1), result(integer, 1),
+        integer,
+    )
+)  # fmt: skip
+def train(x, order, labels, parameters, states, constants, losses, memory, shared, code):
+    """Run a plan of training: its steps until the end, or until one has failed.
+
+    shared (SHARED_WORDS,): all but the addresses of these arrays. memory: zeros, with room for the
+    team, the threads' own memory, the buffers, and a rate for each step. code: the worker.
+    """
+    shared[X], shared[LABELS] = address(x), address(labels)
+    shared[ORDER] = address(order) if order.size else 0
+    shared[PARAMETERS], shared[STATES] = address(parameters), address(states)
+    shared[CONSTANTS], shared[LOSSES] = address(constants), address(losses)
+    threads = shared[THREADS]
+    shared[TEAM] = aligned(memory)
+    shared[OWN_PLACE] = shared[TEAM] + TEAM_LINES * LINE + threads * LINE
+    shared[BUFFERS] = shared[OWN_PLACE] + threads * shared[OWN_BYTES]
+    shared[RATE] += shared[BUFFERS]
+    run_team(code, shared, threads)
+    keep_alive(memory)

@@ -1,0 +1,100 @@
+"""A product of a plan: the walk over blocks of rows, leaves, panels and tiles.
+
+    C = gate(relu(A @ B + bias)), or C - rate * (A @ B)
+
+A is a[i * a_row + k * a_step] (and a row of ones below, if `ones` is the address of a 1), B lies in
+place or packed by leaves; strides count elements. The micro-kernels are called by address, so the
+walk has no dtype. Where tasks are leaves of k (`by_leaf`), it is one leaf of a run, whose partial
+tiles stay in the scratch, and the last writes C to the run's part.
+"""
+
+from functools import cache
+
+from fastmlp_kernels.blocking import LARGEST_TILE
+from fastmlp_kernels.jit import address_of
+from fastmlp_kernels.operands import (
+    KERNEL,
+    moved,
+    operation_at,
+    own_at,
+    panel_at,
+    place,
+    tile_at,
+    word,
+)
+from fastmlp_kernels.parallel import call
+from fastmlp_kernels.record import BLOCK_ROWS, LEAF, LINE, PANEL_WORDS, TILE_WORDS, TILES
+
+_at = operation_at["product"]
+
+
+def _product(row, shared, own):
+    it, me = _at(row), own_at(own)
+    size, by_leaf, a_row, a_step, c_row = it.itemsize, it.by_leaf, it.a_row, it.a_step, it.c_row
+    a = moved(it.a, me.row * size * (a_step if by_leaf else a_row), shared, own)
+    b, ones, bias = place(it.b, shared, own), place(it.ones, shared, own), it.bias
+    c, gate = moved(it.c, me.row * size * c_row, shared, own), it.gate
+    rate, scratch, panels = place(it.rate, shared, own), place(it.scratch, shared, own), it.panels
+    bias, panels = place(bias, shared, own), place(panels, shared, own)
+    gate = moved(gate, me.row * size * it.gate_row, shared, own)
+    rows, inner = it.rows if it.rows else me.rows, me.rows if by_leaf else it.inner
+    leaves, each, number, last = max(1, (inner + int(bias != 0) + LEAF - 1) // LEAF), 1, 0, True
+    if by_leaf:
+        c = place(it.c, shared, own) + me.part * it.part
+        number, last = me.leaf, me.leaf == me.leaves - 1
+    spread = rows > it.at_once  # each tile has partial tiles of its own, for the leaves to come
+    if not spread:
+        each = leaves
+    for block in range(0, max(rows, 1), BLOCK_ROWS):
+        stop = min(block + BLOCK_ROWS, rows)
+        origin, height = (0, rows + 1) if by_leaf else (block, stop - block + 1)
+        level_size = height * it.width if spread else LARGEST_TILE
+        for leaf in range(0, leaves, each):
+            final, start = leaf + each - 1, leaf * LEAF
+            for p in range(it.panel_count):
+                panel, i = panel_at(panels + p * 8 * PANEL_WORDS), block
+                first, b_place, b_step, b_next = panel.first, b, it.b_row, LEAF * it.b_row
+                if it.b_leaf:
+                    b_place += (leaf * it.b_leaf + first * LEAF) * size
+                    b_step, b_next = panel.width, it.b_leaf
+                else:
+                    b_place += (start * b_step + first) * size
+                while i < stop or (i == rows and ones != 0):
+                    tile = tile_at(panels + panel.tiles + (stop - i) * 8 * TILE_WORDS)
+                    # What of A to fetch meanwhile: where k runs along the memory, the next block's
+                    # rows, a share of each for each panel; where k runs across it, one cache line
+                    # for each k, from the next block on.
+                    i_next, k_next, ahead_step = i + BLOCK_ROWS, start, a_step
+                    if a_row != 1:
+                        ahead_step = max(1, tile.rows // it.panel_count)
+                        ahead = i_next * a_row + (p * inner + start) * ahead_step
+                        ahead_tile = tile.rows * a_row
+                    else:
+                        if i_next >= rows:
+                            i_next, k_next = 0, start + LEAF
+                        line = LINE // size
+                        ahead, ahead_tile = k_next * a_step + i_next + p * line, line
+                        ahead_tile *= it.panel_count
+                    partial, tile_size = scratch, 0
+                    if spread:
+                        partial += (height * first + (i - origin) * panel.width) * size
+                        tile_size = tile.rows * panel.width
+                    is_one = i == rows
+                    call(
+                        word(shared, TILES + tile.number), tile.count,
+                        ones if is_one else a + (i * a_row + start * a_step) * size,
+                        0 if is_one else a_row, 0 if is_one else a_step,
+                        b_place, b_step, b_next, number + leaf, each,
+                        min(LEAF, inner - final * LEAF), int(last and final == leaves - 1),
+                        partial, level_size, tile_size, c + (i * c_row + first) * size, c_row,
+                        panel.columns, bias + first * size if bias and final == leaves - 1 else 0,
+                        it.relu, gate + (i * it.gate_row + first) * size if gate else 0,
+                        it.gate_row, rate, a + ahead * size, ahead_step, ahead_tile,
+                    )  # fmt: skip
+                    i += tile.count * tile.rows
+
+
+@cache
+def product_kernel():
+    """The address of the compiled walk."""
+    return address_of(_product, KERNEL)

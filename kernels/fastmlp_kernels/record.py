@@ -1,0 +1,93 @@
+"""What the planner (fastmlp/plan) and the kernels share: operations, their fields, bases, tasks.
+
+No Numba here: the planner imports this file. All is int64. An operand is a base and an offset in
+bytes, `base << 48 | offset`, 0 for none; where a kernel runs, the base has an address. So a plan
+holds for every model and data of its shape.
+"""
+
+# Bases: those that move from step to step, those that stay, and the thread's own memory.
+NONE, X, ORDER, LABELS, LOSSES, RATE, CONSTANTS = range(7)
+PARAMETERS, STATES, BUFFERS, PLAN, CLASSES, OWN = range(7, 13)
+BASE_NAMES = (
+    *("none", "x", "order", "labels", "losses", "rate", "constants"),
+    *("parameters", "states", "buffers", "plan", "classes", "own"),
+)
+OFFSET_BITS = 48
+
+# The words that all threads share: 16 bases, by how many bytes each moves with a step, then these.
+MOVES = 16
+LEFT, FAILED, STEPS, STEPS_DONE, HITS_DONE = range(32, 37)
+LAST_ROWS, THREADS, OWN_PLACE, OWN_BYTES, TEAM = range(37, 42)
+OPERATIONS, TASKS, STAGES, PROGRAMS = range(42, 46)  # addresses of the plan's tables
+KERNELS, ROWS_KERNEL, TILES = 64, 95, 96  # addresses: kernels by opcode, micro-kernels
+SHARED_WORDS = 160
+
+# Operations. Each has these first: of a task's rows it takes `most` at most, from `chunk` on.
+OPERATION_WORDS = 40
+OPCODE, CHUNK, MOST = range(3)
+_COMMON = ("opcode", "chunk", "most")
+FIELDS = {
+    # C = gate(relu(A @ B + bias)) or C - rate * (A @ B); see product_walk.py.
+    "product": (
+        *("rows", "inner", "ones", "a", "a_row", "a_step", "b", "b_row", "b_leaf"),
+        *("c", "c_row", "bias", "relu", "gate", "gate_row", "rate", "width", "at_once"),
+        *("panels", "panel_count", "scratch", "itemsize", "by_leaf", "part"),
+    ),
+    # The product of rows that are mostly zeros; see sparse_walk.py.
+    "sparse": (
+        *("rows", "inner", "ones", "a", "a_row", "a_step", "words", "words_row", "b", "b_step"),
+        *("bias", "width", "total", "slots", "slot_size", "target", "rate", "by_leaf", "part"),
+        *("offsets", "distance", "finds", "x", "x_row", "c", "c_row", "columns", "gate"),
+        *("itemsize", "vector"),
+    ),
+    # Words of what is not zero, by rows and by columns.
+    "find": (
+        *("rows", "x", "x_row", "inputs", "first", "stop", "words", "words_row"),
+        *("column_words", "stride", "square", "skipped"),
+    ),
+    "gather": ("x", "x_row", "order", "target", "target_row", "size"),
+    "move": ("source", "source_row", "target", "target_row", "count", "size"),
+    "pack": (
+        *("source", "row_step", "column_step", "first_k", "steps", "depth"),
+        *("panels", "panel_count", "target"),
+    ),
+    "loss": ("logits", "row_size", "classes", "labels", "losses", "grad", "scratch"),
+    "join": ("sums", "apart", "count", "width", "scratch", "c", "c_row", "itemsize"),
+    "add": ("parts", "apart", "size", "pairs", "count"),
+    "watch": ("values", "row_size", "size", "signs"),
+    "rates": ("rates",),
+    "sgd": ("w", "gradient", "first_state", "second_state", "size"),
+    "momentum": ("w", "gradient", "first_state", "second_state", "size"),
+    "adam": ("w", "gradient", "first_state", "second_state", "size"),
+    "argmax": ("logits", "row_size", "columns", "classes"),
+}
+FIELDS = {name: _COMMON + fields for name, fields in FIELDS.items()}
+OPCODES = {name: number for number, name in enumerate(FIELDS)}
+
+# Tasks: operations first .. stop for `rows` samples from `row` on, of a batch of so many; where
+# `leaves` isn't 0, for one leaf of them after the other, whose sum is `part`.
+TASK_WORDS = 8
+TASK_FIELDS = ("first", "stop", "row", "rows", "batch", "leaves", "part")
+
+# The thread's own memory: what it is at, then what the plan puts there.
+OWN_WORDS = 16
+OWN_FIELDS = ("row", "rows", "batch", "leaf", "leaves", "part", "hits")
+
+# Panels: a run of columns, and where the table of its tiles lies behind the panels' base; for each
+# number of rows that are left, 0 .. 48, which tile comes next, its rows, and how many of them.
+PANEL_WORDS, TILE_WORDS = 4, 4
+PANEL_FIELDS = ("first", "columns", "width", "tiles")
+TILE_FIELDS = ("number", "rows", "count")
+
+# A plan's programs, a first and a last stage each; of a stage its first task, and threads' ends.
+BEFORE, WHOLE, LAST, AFTER = range(4)
+
+LEAF, LINE, BLOCK_ROWS, WORD = 256, 64, 48, 64
+CONSTANTS_EACH = 8  # float64 of a step: weight decay, then those of the update, see update.py
+
+TEAM_LINES = 2  # cache lines of a team, before one of each thread; see team.py
+
+
+def team_bytes(num_threads: int) -> int:
+    """The memory of a team."""
+    return (TEAM_LINES + num_threads) * LINE

@@ -1,0 +1,123 @@
+"""Operations of a plan on weights: packed copies, updates, rates; see record.py for their fields."""
+
+from functools import cache
+
+import numpy as np
+
+from fastmlp_kernels.jit import address_of, jit
+from fastmlp_kernels.memory import array_at, load, store
+from fastmlp_kernels.operands import KERNEL, operation_at, panel_at, place, word
+from fastmlp_kernels.packing import transpose_squares
+from fastmlp_kernels.record import CONSTANTS, CONSTANTS_EACH, PANEL_WORDS, STEPS
+from fastmlp_kernels.update import adam_array, momentum_array, sgd_array
+
+_pack_at, _rates_at = operation_at["pack"], operation_at["rates"]
+_update_at = operation_at["sgd"]  # of every update
+
+
+def _pack(zero, lanes):
+    itemsize = zero.itemsize
+
+    def pack_rows(row, shared, own):
+        """Copy `steps` rows k of B to a packed leaf: see packing.py."""
+        it = _pack_at(row)
+        source, target = place(it.source, shared, own), place(it.target, shared, own)
+        panels, row_step, column_step = place(it.panels, shared, own), it.row_step, it.column_step
+        for p in range(it.panel_count):
+            panel = panel_at(panels + p * 8 * PANEL_WORDS)
+            first, columns, width = panel.first, panel.columns, panel.width
+            read = source + first * column_step * itemsize
+            to = target + (first * it.depth + it.first_k * width) * itemsize
+            squares = 0
+            if row_step == 1 and lanes > 1:
+                squares = transpose_squares(
+                    zero, read, column_step, it.steps, columns, lanes, itemsize, to, width
+                )
+            for k in range(it.steps):
+                done = squares if k < it.steps // lanes * lanes else 0
+                if column_step == 1:
+                    for j in range(columns):
+                        store(load(zero, read, k * row_step + j), to, k * width + j)
+                else:
+                    for j in range(done, columns):
+                        store(load(zero, read, k * row_step + j * column_step), to, k * width + j)
+                for j in range(columns, width):
+                    store(zero, to, k * width + j)
+
+    return pack_rows
+
+
+def _rates(zero):
+    def round_rates(row, shared, own):
+        """The rates of all steps, rounded to the dtype."""
+        it, steps = _rates_at(row), word(shared, STEPS)
+        rates = array_at(zero, place(it.rates, shared, own), steps)
+        constants = array_at(np.float64(0), word(shared, CONSTANTS), steps * CONSTANTS_EACH)
+        for step in range(steps):
+            rates[step] = constants[step * CONSTANTS_EACH + 1]
+
+    return round_rates
+
+
+@jit
+def _prepared(zero, row, shared, own):
+    """What an update needs: W, its gradient with the weight decay, its states, the constants."""
+    it = _update_at(row)
+    constants = array_at(np.float64(0), word(shared, CONSTANTS), CONSTANTS_EACH)
+    W = array_at(zero, place(it.w, shared, own), it.size)
+    g = array_at(zero, place(it.gradient, shared, own), it.size)
+    first_state = array_at(zero, place(it.first_state, shared, own), it.size)
+    second_state = array_at(zero, place(it.second_state, shared, own), it.size)
+    if constants[0] != 0:
+        decay = W.dtype.type(constants[0])
+        for i in range(W.size):
+            g[i] = g[i] + decay * W[i]
+    return W, g, first_state, second_state, constants
+
+
+
+def _sgd(zero):
+    def sgd(row, shared, own):
+        W, g, _, _, constants = _prepared(zero, row, shared, own)
+        sgd_array(W, g, W.dtype.type(constants[1]))
+
+    return sgd
+
+
+def _momentum(zero):
+    def momentum(row, shared, own):
+        W, g, velocity, _, constants = _prepared(zero, row, shared, own)
+        real = W.dtype.type
+        momentum_array(W, g, velocity, real(constants[1]), real(constants[2]))
+
+    return momentum
+
+
+def _adam(zero):
+    def adam(row, shared, own):
+        W, g, mean, square, constants = _prepared(zero, row, shared, own)
+        real = W.dtype.type
+        b1, rest1, b2, rest2 = constants[1], constants[2], constants[3], constants[4]
+        s, c, epsilon = constants[5], constants[6], constants[7]
+        decays = real(b1), real(rest1), real(b2), real(rest2)
+        adam_array(W, g, mean, square, decays, (real(s), real(c), real(epsilon)))
+
+    return adam
+
+
+_OPTIMIZERS = {"sgd": _sgd, "momentum": _momentum, "adam": _adam}
+
+
+@cache
+def pack_kernel(dtype, lanes):
+    return address_of(_pack(dtype.type(0), lanes), KERNEL)
+
+
+@cache
+def rates_kernel(dtype):
+    return address_of(_rates(dtype.type(0)), KERNEL)
+
+
+@cache
+def update_kernel(dtype, optimizer):
+    return address_of(_OPTIMIZERS[optimizer](dtype.type(0)), KERNEL)

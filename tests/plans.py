@@ -1,0 +1,267 @@
+"""What the operations of a plan read and write: runs of bytes behind a base, row for row."""
+
+import numpy as np
+from fastmlp_kernels import record
+from fastmlp_kernels.record import LEAF, WORD
+
+from fastmlp.plan.table import base_and_offset
+
+NAMES = list(record.FIELDS)
+
+
+class Access:
+    """Collects the runs of bytes of one task: (base, start, stop, whether written)."""
+
+    def __init__(self, plan, training, task):
+        self.plan, self.training = plan, training
+        self.task = dict(zip(record.TASK_FIELDS, task.tolist(), strict=False))
+        self.runs = []
+
+    def add(self, operand, by, count, each, apart, written=False):
+        """`count` runs of `each` bytes, `apart` bytes from one to the next; by: a task's rows."""
+        if not operand or not count or not each:
+            return
+        base, offset = base_and_offset(operand)
+        if base != record.OWN:
+            offset += by
+        assert apart >= 0
+        if apart == each:
+            count, each = 1, count * each
+        for number in range(count):
+            start = offset + number * apart
+            self.runs.append((base, start, start + each, written))
+
+
+def constants(plan, operand, count):
+    """int64 of the plan at an operand."""
+    base, offset = base_and_offset(operand)
+    assert base == record.PLAN
+    start = plan.starts[4] + offset // 8
+    assert start + count <= plan.words.size
+    return plan.words[start : start + count]
+
+
+def accesses(plan, training, task):
+    """The runs of bytes that a task reads and writes, of all its leaves."""
+    found = Access(plan, training, task)
+    for leaf in range(max(1, found.task["leaves"])):
+        row, rows = found.task["row"] + leaf * LEAF, found.task["rows"]
+        if found.task["leaves"]:
+            rows = min(LEAF, rows - leaf * LEAF)
+        for operation in plan.operations[found.task["first"] : found.task["stop"]]:
+            kind = NAMES[operation[0]]
+            it = dict(zip(record.FIELDS[kind], operation.tolist(), strict=False))
+            mine = min(it["most"], rows - it["chunk"])
+            if mine > 0:
+                OF[kind](found, it, row, mine)
+    return found.runs
+
+
+def of_product(found, it, row, own_rows):
+    size, rows = it["itemsize"], it["rows"] or own_rows
+    inner = own_rows if it["by_leaf"] else it["inner"]
+    panels = constants(found.plan, it["panels"], 4 * it["panel_count"]).reshape(-1, 4)
+    columns = int(panels[:, 1].sum())
+    by = row * size * (it["a_step"] if it["by_leaf"] else it["a_row"])
+    if it["a_row"] == 1:
+        found.add(it["a"], by, inner, rows * size, it["a_step"] * size)
+    else:
+        found.add(it["a"], by, rows, inner * size, it["a_row"] * size)
+    found.add(it["ones"], 0, 1, size, size)
+    for first, count, width, _ in panels.tolist():
+        if it["b_leaf"]:
+            for leaf in range(0, max(1, inner), LEAF):
+                place = leaf // LEAF * it["b_leaf"] + first * LEAF
+                steps = min(LEAF, inner - leaf)
+                found.add(it["b"] + place * size, 0, steps, width * size, width * size)
+        else:
+            found.add(it["b"] + first * size, 0, inner, count * size, it["b_row"] * size)
+    found.add(it["bias"], 0, 1, columns * size, 0)
+    found.add(it["gate"], row * it["gate_row"] * size, rows, columns * size, it["gate_row"] * size)
+    found.add(it["rate"], 0, 1, size, size)
+    by = found.task["part"] * it["part"] if it["by_leaf"] else row * it["c_row"] * size
+    count = rows + (it["ones"] != 0)
+    found.add(it["c"], by, count, columns * size, it["c_row"] * size, written=True)
+    leaves = max(1, -(-(inner + (it["bias"] != 0)) // LEAF))
+    if it["by_leaf"]:
+        leaves = found.task["leaves"]
+    if rows > it["at_once"]:
+        height = rows + 1 if it["by_leaf"] else min(rows, record.BLOCK_ROWS) + 1
+        room = height * it["width"]
+    else:
+        room = 0
+    found.add(it["scratch"], 0, (leaves - 1).bit_length(), room * size, room * size, written=True)
+
+
+def of_sparse(found, it, row, own_rows):
+    size, rows, width = it["itemsize"], it["rows"] or own_rows, it["width"]
+    inner = own_rows if it["by_leaf"] else it["inner"]
+    by = row * size * (it["a_step"] if it["by_leaf"] else it["a_row"])
+    finds = it["distance"] == 0 and found.training.ordered
+    if it["a_row"] == 1:
+        found.add(it["a"], by, inner, rows * size, it["a_step"] * size)
+    else:
+        found.add(it["a"], by, rows, inner * size, it["a_row"] * size, written=finds)
+    found.add(it["ones"], 0, 1, size, size)
+    words = -(-inner // WORD)
+    count = rows + (it["ones"] != 0)
+    written = it["finds"] != 0
+    by = row * it["words_row"] * 8
+    found.add(it["words"], by, count, words * 8, it["words_row"] * 8, written=written)
+    found.add(it["b"], 0, inner, width * size, it["b_step"] * size)
+    found.add(it["bias"], 0, 1, width * size, 0)
+    total = row * width * size
+    if it["by_leaf"]:
+        total = found.task["part"] * it["part"]
+    found.add(it["total"], total, count, width * size, width * size, written=True)
+    leaves = max(1, -(-(inner + (it["bias"] != 0)) // LEAF))
+    if it["by_leaf"]:
+        leaves = found.task["leaves"]
+    levels, slot = (leaves - 1).bit_length(), it["slot_size"] * size
+    assert levels == 0 or slot >= count * width * size
+    found.add(it["slots"], 0, levels, count * width * size, slot, written=True)
+    if it["rate"]:
+        found.add(it["rate"], 0, 1, size, size)
+        found.add(it["target"], 0, count, width * size, width * size, written=True)
+    if it["distance"] >= 0:
+        numbers = rows + (8 if it["distance"] == 0 else 0)
+        found.add(it["offsets"], 0, numbers, 8, 8, written=True)
+    by, each = row * it["c_row"] * size, it["columns"] if it["gate"] else width
+    found.add(it["gate"], by, rows, it["columns"] * size, it["c_row"] * size)
+    found.add(it["c"], by, rows, each * size, it["c_row"] * size, written=True)
+
+
+def of_find(found, it, row, rows):
+    size, words = found.training.itemsize, it["stop"] - it["first"]
+    first, last = it["first"] * WORD, min(it["stop"] * WORD, it["inputs"])
+    by, place = row * it["x_row"] * size, it["x"] + first * size
+    found.add(place if it["x"] else 0, by, rows, (last - first) * size, it["x_row"] * size)
+    by, place = row * it["words_row"] * 8, it["words"] + it["first"] * 8
+    found.add(place, by, rows, words * 8, it["words_row"] * 8, written=it["x"] != 0)
+    if it["column_words"]:
+        count = last - first + (last == it["inputs"])
+        place = it["column_words"] + (first - it["skipped"]) * it["stride"] * 8
+        each = -(-rows // WORD) * 8
+        found.add(place, row // WORD * 8, count, each, it["stride"] * 8, written=True)
+        found.add(it["square"], 0, 1, WORD * 8, 0, written=True)
+
+
+def of_gather(found, it, row, rows):
+    found.add(it["order"], row * 8, rows, 8, 8)
+    found.add(it["target"], row * it["target_row"], rows, it["size"], it["target_row"], True)
+
+
+def of_move(found, it, row, rows):
+    found.add(it["source"], 0, it["count"], it["size"], it["source_row"])
+    found.add(it["target"], 0, it["count"], it["size"], it["target_row"], written=True)
+
+
+def of_pack(found, it, row, rows):
+    size, steps = found.training.itemsize, it["steps"]
+    panels = constants(found.plan, it["panels"], 4 * it["panel_count"]).reshape(-1, 4)
+    for first, columns, width, _ in panels.tolist():
+        source = it["source"] + first * it["column_step"] * size
+        if it["column_step"] == 1:
+            found.add(source, 0, steps, columns * size, it["row_step"] * size)
+        else:
+            found.add(source, 0, columns, steps * size, it["column_step"] * size)
+        place = it["target"] + (first * it["depth"] + it["first_k"] * width) * size
+        found.add(place, 0, steps, width * size, width * size, written=True)
+
+
+def of_loss(found, it, row, rows):
+    size, row_size = found.training.itemsize, it["row_size"]
+    for name in ("logits", "grad"):
+        each = row_size * size
+        found.add(it[name], row * each, rows, each, each, written=True)
+    found.add(it["labels"], row * 8, rows, 8, 8)
+    found.add(it["losses"], row * size, rows, size, size, written=True)
+    found.add(it["scratch"], 0, 2 * rows, size, size, written=True)
+
+
+def of_update(found, it, row, rows):
+    found.add(record.CONSTANTS << record.OFFSET_BITS, 0, 1, 64, 64)
+    for name in ("w", "gradient", "first_state", "second_state"):
+        found.add(it[name], 0, 1, it["size"] * found.training.itemsize, 0, written=True)
+
+
+def of_join(found, it, row, rows):
+    each = it["width"] * it["itemsize"]
+    for group in range(it["count"]):
+        found.add(it["sums"] + group * it["apart"], row * each, rows, each, each)
+    each_c = it["c_row"] * it["itemsize"]
+    found.add(it["c"], row * each_c, rows, each, each_c, written=True)
+    found.add(it["scratch"], 0, -(-it["count"] // 4), 16 * each, 16 * each, written=True)
+
+
+def of_add(found, it, row, rows):
+    pairs = constants(found.plan, it["pairs"], 2 * it["count"])
+    size = it["size"] * found.training.itemsize
+    for part in pairs.tolist():
+        found.add(it["parts"] + part * it["apart"], 0, 1, size, 0, written=True)
+
+
+def of_watch(found, it, row, rows):
+    by = row * it["row_size"] * found.training.itemsize
+    size = it["size"] or rows * it["row_size"]
+    found.add(it["values"], by, 1, size * found.training.itemsize, 0)
+
+
+OF = {
+    "product": of_product,
+    "sparse": of_sparse,
+    "find": of_find,
+    "gather": of_gather,
+    "move": of_move,
+    "pack": of_pack,
+    "loss": of_loss,
+    "join": of_join,
+    "add": of_add,
+    "watch": of_watch,
+    "rates": lambda *_: None,
+    "sgd": of_update,
+    "momentum": of_update,
+    "adam": of_update,
+}
+
+
+def sizes_of_bases(plan, training):
+    """The bytes behind each base."""
+    sizes, itemsize, batch = training.sizes, training.itemsize, training.batch
+    elements = sum(
+        (inputs + bias) * outputs
+        for inputs, outputs, bias in zip(sizes, sizes[1:], training.bias, strict=False)
+    )
+    states = {"sgd": 0, "momentum": 1, "adam": 2}[training.optimizer]
+    return {
+        record.X: 0 if training.ordered else batch * sizes[0] * itemsize,
+        record.ORDER: batch * 8 if training.ordered else 0,
+        record.LABELS: batch * 8,
+        record.LOSSES: batch * itemsize,
+        record.RATE: itemsize,
+        record.CONSTANTS: 64,
+        record.PARAMETERS: elements * itemsize,
+        record.STATES: states * elements * itemsize,
+        record.BUFFERS: plan.buffers,
+        record.PLAN: (plan.words.size - plan.starts[4]) * 8,
+        record.OWN: plan.own,
+    }
+
+
+def race(tasks, sizes):
+    """The base where two tasks of a stage touch bytes that one of them writes, or None.
+
+    tasks: for each its runs of bytes; all are whole words of 4.
+    """
+    owners = {base: np.full(size // 4 + 1, -1, np.int32) for base, size in sizes.items()}
+    for writing in (True, False):
+        for number, runs in enumerate(tasks):
+            for base, start, stop, written in runs:
+                if base == record.OWN or written != writing:
+                    continue
+                owner = owners[base][start // 4 : -(-stop // 4)]
+                if ((owner != -1) & (owner != number)).any():
+                    return base
+                if writing:
+                    owner[:] = number
+    return None

@@ -1,0 +1,156 @@
+"""Plans, without running them: no operand leaves its memory, no two tasks of a stage race."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastmlp_kernels import blocking as kernels_blocking
+from fastmlp_kernels import record
+from plans import accesses, race, sizes_of_bases
+
+from fastmlp import plan as plans
+from fastmlp.epochs import this_machine
+from fastmlp.plan.blocking import machine
+from fastmlp.plan.step import plan_training
+from fastmlp.plan.table import show
+from fastmlp.plan.ways import Training, choose, count_groups, goes_by_groups, run_of_leaves
+
+# sizes, batch, samples of the last one (0: all are equal)
+SHAPES = [
+    ((5, 3), 30, 0),
+    ((10, 16, 3), 32, 8),
+    ((300, 33, 70, 12), 30, 17),
+    ((7, 300, 5), 30, 0),
+    ((9, 40, 30), 230, 17),
+    ((60, 280, 300, 4), 3, 1),
+    ((40, 700, 50, 6), 32, 5),
+    ((3, 5, 2), 3200, 17),
+    ((20, 9, 3), 2100, 1300),
+    ((530, 50, 4), 70, 1),
+    ((256, 70, 3), 90, 10),
+    ((784, 40, 3), 70, 9),
+    ((90, 200, 3), 1200, 300),
+    ((130, 128, 130, 4), 20, 0),
+]
+
+
+def trainings(shape):
+    """Trainings of a shape: numbers of threads, optimizers, zeros, orders, dtypes, in turn."""
+    sizes, batch, last = shape
+    for number in range(6 if len(sizes) > 2 else 3):
+        optimizer = ("sgd", "momentum", "adam")[(number + batch) % 3]
+        bias = tuple((layer + number) % 3 > 0 for layer in range(len(sizes) - 1))
+        yield Training(
+            sizes, bias, 4 + 4 * (number == 4), batch, last, 1 + number % 3, optimizer,
+            rides=optimizer == "sgd", ordered=number % 2 == 0, is_long=number % 3 > 0, skips=True,
+            skips_x=number >= 3, groups=(),
+        )  # fmt: skip
+
+
+def planned(training, at):
+    if not run_of_leaves(training.batch, training.threads) and goes_by_groups(training, at):
+        count = count_groups(training.sizes[0], int(training.bias[0]))
+        groups = tuple(
+            tuple(range(thread, count, training.threads)) for thread in range(training.threads)
+        )
+        training = training._replace(groups=groups)
+    return plan_training(training, at)
+
+
+@pytest.mark.parametrize("vector_bits", [512, 256])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_no_operand_leaves_its_memory_and_no_tasks_race(shape, vector_bits):
+    at = machine(vector_bits, False)
+    for training in trainings(shape):
+        plan = planned(training, at)
+        sizes = sizes_of_bases(plan, training)
+        for stage in plan.stages.tolist():
+            tasks = [accesses(plan, training, task) for task in plan.tasks[stage[0] : stage[-1]]]
+            for runs in tasks:
+                for base, start, stop, _ in runs:
+                    assert 0 <= start <= stop <= sizes[base], (training, record.BASE_NAMES[base])
+            assert race(tasks, sizes) is None, training
+
+
+def test_a_race_and_an_operand_outside_are_found():
+    sizes = {record.BUFFERS: 64}
+    left, right = [(record.BUFFERS, 0, 32, True)], [(record.BUFFERS, 28, 64, False)]
+    assert race([left, right], sizes) == record.BUFFERS
+    assert race([left, [(record.BUFFERS, 32, 64, True)]], sizes) is None
+    assert race([right, right], sizes) is None
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_stage_has_each_task_once(shape):
+    at = machine(256, False)
+    for training in trainings(shape):
+        plan = planned(training, at)
+        tasks = plan.tasks
+        assert plan.stages[0, 0] == 0
+        assert plan.stages[-1, -1] == len(tasks)
+        assert (plan.stages[1:, 0] == plan.stages[:-1, -1]).all()
+        assert (np.diff(plan.stages, axis=1) >= 0).all()
+        assert (tasks[:, 0] < tasks[:, 1]).all()
+        assert (tasks[:, 1] <= len(plan.operations)).all()
+
+
+def test_blocking_is_the_kernels():
+    """The planner's choices, on this CPU, are those that single products make."""
+    at, twin = this_machine(), kernels_blocking
+    assert at.full_rows == twin.FULL_ROWS
+    assert at.shapes == twin.TILES
+    assert at.largest_tile == twin.LARGEST_TILE
+    assert at.pack_rows == twin.PACK_ROWS
+    for vectors in range(1, at.most_vectors + 1):
+        for rows in range(1, 49):
+            rows_of_tile, *shape = twin.tile_shape(rows, vectors, 1)
+            times = twin.count_tiles(rows, rows_of_tile)
+            assert at.tile(rows, vectors, 1) == (rows_of_tile, *shape, times)
+    for itemsize in (4, 8):
+        lanes = twin.lanes_of(itemsize)
+        assert at.lanes(itemsize) == lanes
+        for columns in (1, 7, 10, 100, 128, 513):
+            for rows in (1, 2, 3, 100):
+                count = twin.count_panels(rows, columns, lanes)
+                assert at.count_panels(rows, columns, lanes) == count
+                panels = np.zeros((count, 5), np.int64)
+                twin.set_panels(columns, lanes, panels)
+                assert at.panels(count, columns, lanes) == tuple(map(tuple, panels.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "threads", "ways"),
+    [
+        # Of each layer: the panels of W and of W^T.
+        ((784, 100, 10), 128, 1, [(7, 49), (1, 2)]),
+        ((784, 100, 10), 128, 2, [(7, 49), (1, 2)]),
+        ((784, 512, 256, 10), 128, 2, [(32, 49), (16, 3), (1, 4)]),
+        ((10, 16, 3), 32, 1, [(1, 1), (1, 1)]),
+    ],
+)
+def test_how_layers_are_cut(sizes, batch, threads, ways):
+    training = Training(
+        sizes, (True,) * (len(sizes) - 1), 4, batch, 0, threads, "adam", rides=False, ordered=True,
+        is_long=True, skips=True, skips_x=False, groups=(),
+    )  # fmt: skip
+    layers = choose(training, machine(256, False))
+    assert [(layer.panels, layer.row_panels) for layer in layers] == ways
+
+
+def test_a_plan_shows_its_operations():
+    training = next(iter(trainings(SHAPES[1])))
+    lines = show(planned(training, machine(256, False))).splitlines()
+    assert any("product" in line and "a=x+0" in line for line in lines)
+
+
+@pytest.mark.parametrize("path", sorted(Path(plans.__file__).parent.glob("*.py")), ids=lambda p: p.stem)
+def test_the_planner_imports_no_numba(path):
+    allowed = {"fastmlp_kernels.record", "numpy", "functools", "typing", "dataclasses"}
+    allowed |= {"collections.abc"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert {alias.name for alias in node.names} <= allowed
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module in allowed
+    assert "numba" not in (Path(record.__file__).read_text()).replace("No Numba", "")
