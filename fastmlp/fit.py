@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .checks import Array, all_finite
-from .fit_checks import BETA1, BETA2, EPSILON, STATES, Data, Schedule
+from .fit_checks import BETA1, BETA2, EPSILON, Data, Schedule
 from .labels import one_hot
 from .parameters import shuffled
+from .plan.ways import STATES
 from .progress import progress_bar
 
 if TYPE_CHECKING:

@@ -2,10 +2,8 @@
 
 import ctypes
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
-import numba
 import numpy as np
 from fastmlp_kernels import record
 
@@ -34,12 +32,6 @@ def oracle_array(name):
     """One array of the exact oracle (rational arithmetic, rounded once where the page says so)."""
     with np.load(VECTORS) as vectors:
         return vectors[name]
-
-
-@cache
-def compiled(function):
-    """A function of the kernels that only compiled code can call, to be called from Python."""
-    return numba.njit(lambda *arguments: function(*arguments))
 
 
 @contextmanager
