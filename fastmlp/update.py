@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 from fastmlp_kernels import update as kernels
-from fastmlp_kernels.jit import Kernel
+from fastmlp_kernels.update import UpdateKernel
 
 from .checks import FLOATS, Array
 from .threads import threads_for
@@ -107,21 +107,22 @@ def _power(base: float, exponent: int) -> float:
     return power
 
 
-def _update(kernel: Kernel, constants: tuple[float, ...], lists: Checked) -> None:
+def _update(kernel: UpdateKernel, constants: tuple[float, ...], lists: Checked) -> None:
     """Run `kernel` on the rows of the lists (params, grads, states), in one call for each dtype."""
     arrays, copies = (lists.arrays, []) if lists.plain else _packed(lists.arrays)
     rows = list(zip(*[[array.ravel() for array in column] for column in arrays], strict=True))
-    table = np.empty((len(rows), 1 + kernels.MOST_ARRAYS), np.int64)
+    table, scalars = np.empty((len(rows), 1 + kernels.MOST_ARRAYS), np.int64), np.array(constants)
     calls, filled = [], 0
     for dtype in FLOATS:
-        first, size, place = filled, 0, kernels.place[dtype]
+        first, size = filled, 0
         for row in rows:
             if row[0].dtype == dtype:
-                place(table, filled, *row, *row[: kernels.MOST_ARRAYS - len(row)])
-                filled, size, like = filled + 1, size + row[0].size, row[0]
+                kernels.place[dtype](table, filled, *row, *row[: kernels.MOST_ARRAYS - len(row)])
+                filled, size = filled + 1, size + row[0].size
         if size:
             num_threads = threads_for(size * WORK_PER_ELEMENT)
-            calls.append((kernel[dtype], table[first:filled], constants, like, num_threads))
+            mine = table[first:filled]
+            calls.append((kernel[dtype], mine, scalars, dtype.itemsize, num_threads))
     if not lists.plain or not kernels.disjoint[table.dtype](table, len(arrays)):
         refuse_overlap(lists)
     for compiled, *arguments in calls:

@@ -6,18 +6,19 @@ Adam:     m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * (g * g);
           p = p - (s * m) / (sqrt(v) / c + eps), s = lr / (1 - b1^t), c = sqrt(1 - b2^t)
 
 `table` (int64) has a row for each parameter: its size in bytes, then the addresses of the
-parameter, its gradient, and up to two arrays of state, all contiguous, aligned and of the dtype of
-`like`, an array that is not read. Each thread takes the same share of every array. `constants`
-are float64, rounded here to the dtype.
+parameter, its gradient, and up to two arrays of state, all contiguous, aligned and of one dtype.
+Each thread takes the same share of every array. `constants` are float64, rounded here to the dtype.
 """
 
+from collections import namedtuple
+from functools import partial
+
 import numpy as np
-from numba import prange
 from numba.core import types
 
-from fastmlp_kernels.float_mode import in_ieee_mode
-from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
-from fastmlp_kernels.memory import array_at
+from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result, share
+from fastmlp_kernels.memory import add_one, address, array_at, fields_at, keep_alive, load
+from fastmlp_kernels.parallel import STAGE, run_stage
 from fastmlp_kernels.subnormal import decayed, negligible_beside, without_tiny
 
 MOST_ARRAYS = 4  # of one row: parameter, gradient, and the two states of Adam
@@ -56,85 +57,89 @@ def adam_array(p, g, mean, square, decay, scale):
         p[i] = p[i] - (s * without_tiny(m, p[i], least)) / (np.sqrt(v) / c + epsilon)
 
 
+# What threads share: addresses, the table's rows, an element's bytes; constants are float64.
+Lists = namedtuple("Lists", "table rows constants itemsize threads counter")
+FIELDS = len(Lists._fields)
+
+
 @jit
-def _part_of(table, row, column, like, part, parts):
-    """Part number `part` of the array in `column` of the row."""
-    size = table[row, 0] // like.itemsize
-    array = array_at(like.dtype.type(0), table[row, column], size)
-    return array[share(size, part, parts)]
+def _my_part(zero, it, row, column, thread):
+    """The thread's part of the array in `column` of the row."""
+    place = it.table + row * (1 + MOST_ARRAYS) * 8
+    size = load(np.int64(0), place, 0) // it.itemsize
+    return array_at(zero, load(np.int64(0), place, column), size)[share(size, thread, it.threads)]
 
 
-@in_ieee_mode
-def _sgd_part(table, constants, like, part, parts):
-    learning_rate = like.dtype.type(constants[0])
-    for row in range(table.shape[0]):
-        p = _part_of(table, row, 1, like, part, parts)
-        g = _part_of(table, row, 2, like, part, parts)
-        sgd_array(p, g, learning_rate)
+def _sgd(zero):
+    def sgd_of_lists(data, _, thread):
+        it = Lists(*fields_at(data, FIELDS))
+        constants = array_at(np.float64(0), it.constants, 1)
+        for row in range(it.rows):
+            p, g = _my_part(zero, it, row, 1, thread), _my_part(zero, it, row, 2, thread)
+            sgd_array(p, g, p.dtype.type(constants[0]))
+        add_one(it.counter + 8)
+
+    return sgd_of_lists
 
 
-@in_ieee_mode
-def _momentum_part(table, constants, like, part, parts):
-    real = like.dtype.type
-    learning_rate, momentum = real(constants[0]), real(constants[1])
-    for row in range(table.shape[0]):
-        p = _part_of(table, row, 1, like, part, parts)
-        g = _part_of(table, row, 2, like, part, parts)
-        velocity = _part_of(table, row, 3, like, part, parts)
-        momentum_array(p, g, velocity, learning_rate, momentum)
+def _momentum(zero):
+    def momentum_of_lists(data, _, thread):
+        it = Lists(*fields_at(data, FIELDS))
+        constants = array_at(np.float64(0), it.constants, 2)
+        for row in range(it.rows):
+            p, g = _my_part(zero, it, row, 1, thread), _my_part(zero, it, row, 2, thread)
+            velocity, real = _my_part(zero, it, row, 3, thread), p.dtype.type
+            momentum_array(p, g, velocity, real(constants[0]), real(constants[1]))
+        add_one(it.counter + 8)
+
+    return momentum_of_lists
 
 
-@in_ieee_mode
-def _adam_part(table, constants, like, part, parts):
-    real = like.dtype.type
-    b1, rest1, b2, rest2, s, c, epsilon = constants
-    decay = real(b1), real(rest1), real(b2), real(rest2)
-    scale = real(s), real(c), real(epsilon)
-    for row in range(table.shape[0]):
-        p = _part_of(table, row, 1, like, part, parts)
-        g = _part_of(table, row, 2, like, part, parts)
-        mean = _part_of(table, row, 3, like, part, parts)
-        square = _part_of(table, row, 4, like, part, parts)
-        adam_array(p, g, mean, square, decay, scale)
+def _adam(zero):
+    def adam_of_lists(data, _, thread):
+        it = Lists(*fields_at(data, FIELDS))
+        k = array_at(np.float64(0), it.constants, 7)
+        for row in range(it.rows):
+            p, g = _my_part(zero, it, row, 1, thread), _my_part(zero, it, row, 2, thread)
+            mean, square = _my_part(zero, it, row, 3, thread), _my_part(zero, it, row, 4, thread)
+            real = p.dtype.type
+            decay = real(k[0]), real(k[1]), real(k[2]), real(k[3])
+            adam_array(p, g, mean, square, decay, (real(k[4]), real(k[5]), real(k[6])))
+        add_one(it.counter + 8)
+
+    return adam_of_lists
 
 
-def _signature(constants):
-    return lambda real: (
-        packed(types.int64, 2),
-        types.UniTuple(types.float64, constants),
-        packed(real, 1),
-        integer,
-    )
+@kernel(lambda _: (integer, packed(integer, 2), packed(types.float64, 1), integer, integer))
+def _run(code, table, constants, itemsize, num_threads):
+    """Call the C function at `code` on each thread."""
+    counter = np.empty(2, np.int64)
+    data = np.array(
+        Lists(
+            address(table), table.shape[0], address(constants), itemsize, num_threads,
+            address(counter),
+        )
+    )  # fmt: skip
+    run_stage(code, data, 0, num_threads, counter, num_threads)
+    keep_alive(table), keep_alive(constants)
 
 
-@kernel(_signature(1), parallel=True)
-def sgd(table, constants, like, num_threads):
-    """constants: (lr,)."""
-    if num_threads == 1:
-        _sgd_part(table, constants, like, 0, 1)
-    else:
-        for part in prange(num_threads):
-            _sgd_part(table, constants, like, part, num_threads)
+class UpdateKernel(dict):
+    """kernel[dtype](table, constants, itemsize, num_threads), for all rows of the table."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def __missing__(self, dtype):
+        code = address_of(self.function(dtype.type(0)), STAGE)
+        self[dtype] = partial(_run[np.dtype(np.int64)], code)
+        return self[dtype]
 
 
-@kernel(_signature(2), parallel=True)
-def momentum(table, constants, like, num_threads):
-    """constants: (lr, mu)."""
-    if num_threads == 1:
-        _momentum_part(table, constants, like, 0, 1)
-    else:
-        for part in prange(num_threads):
-            _momentum_part(table, constants, like, part, num_threads)
-
-
-@kernel(_signature(7), parallel=True)
-def adam(table, constants, like, num_threads):
-    """constants: (b1, 1 - b1, b2, 1 - b2, s, c, eps)."""
-    if num_threads == 1:
-        _adam_part(table, constants, like, 0, 1)
-    else:
-        for part in prange(num_threads):
-            _adam_part(table, constants, like, part, num_threads)
+sgd = UpdateKernel(_sgd)  # constants: (lr,)
+momentum = UpdateKernel(_momentum)  # (lr, mu)
+adam = UpdateKernel(_adam)  # (b1, 1 - b1, b2, 1 - b2, s, c, eps)
 
 
 @kernel(lambda real: (result(types.int64, 2), integer, *[packed(real, 1)] * MOST_ARRAYS))
