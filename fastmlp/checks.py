@@ -65,7 +65,7 @@ def converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
     if _LEAST * 1.0 == 0.0 and _would_flush(array, dtype):
         raise RuntimeError(
             f"{name}: expected a thread that keeps subnormal numbers, to convert {array.dtype} to "
-            f"{dtype}, got one where a library flushes them to zero; pass {dtype}, or turn that "
+            f"{dtype}, got one where a library flushes them to zero; give it {dtype}, or turn that "
             "off, as torch.set_flush_denormal(False) does"
         )
     return array.astype(dtype, copy=False)

@@ -73,7 +73,7 @@ def _locate(root: str | os.PathLike[str] | None) -> list[Traversable]:
         mend = "put the missing files there, or leave root out to read the embedded ones"
     else:
         raise TypeError(
-            f"root is {type(root).__name__}, expected str or os.PathLike of str: pass a folder's"
+            f"root is {type(root).__name__}, expected str or os.PathLike of str: give a folder's"
             " path, or leave root out to read the embedded files"
         )
     looked_in = []
