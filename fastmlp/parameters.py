@@ -21,7 +21,7 @@ from .checks import (
 )
 from .mends import array_code, numbers_mend, one_hot_mend
 
-_ARRAYS = r"[wWhH]\d+(_\w+)?"
+_WEIGHTS = r"[wW]\d+(_\w+)?"
 _WHAT_IT_HAS = "dir(model) lists what it has"
 _NOT_SCIKIT_LEARN = "it is no scikit-learn estimator, though its methods are named alike"
 # What other libraries' models have: where it is here.
@@ -132,7 +132,7 @@ class Parameters:
                 "call forward first"
             )
         message = f"{type(self).__name__} has no {name!r}; {_ELSEWHERE.get(name, _WHAT_IT_HAS)}"
-        if re.fullmatch(_ARRAYS, name):
+        if re.fullmatch(rf"{_WEIGHTS}|h\d+\w*", name):
             known = ", ".join([*named, "log_prob", f"h{layers}_log"])
             message = (
                 f"{type(self).__name__}: expected one of the arrays {known}, got {name!r}; "
@@ -152,7 +152,7 @@ class Parameters:
         if array is not None:
             if value is not array:  # `model.W1 -= step` assigns the array to itself
                 _write(name, array, value)
-        elif name in ("sizes", "bias", "dtype") or re.fullmatch(_ARRAYS, name):
+        elif name in ("sizes", "bias", "dtype") or re.fullmatch(_WEIGHTS, name):
             raise AttributeError(
                 f"{type(self).__name__}.{name}: expected one of {', '.join(named)} or the flat "
                 "buffers, whose values can be assigned; make another model for other sizes",
