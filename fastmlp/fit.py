@@ -117,6 +117,8 @@ def _refusal(
     weights = epoch.parameters[~np.isfinite(epoch.parameters)]
     got = f"a weight of {weights[0]}" if math.isfinite(loss) else f"a loss of {loss}"
     mend = "lower it or scale x"
+    if wrong.size and steps[step] == 0:  # no rate had a part in it
+        mend = "scale x or make the model anew"
     if not all_finite(model.flat_parameters):
         mend = "make the model anew, as its weights weren't finite before"
     diverged = FloatingPointError(

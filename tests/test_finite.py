@@ -217,6 +217,18 @@ def test_divergence_in_the_first_epoch_leaves_the_model_as_it_was(module):
 
 
 @each_module
+def test_a_loss_beyond_float32_ends_it_though_all_weights_are_finite(module):
+    x, _ = data()
+    model = module.MLP(SIZES, rng=0)
+    model.W2[-1] = 0, 3e38, -3e38  # log_prob[2] is -inf
+    before = model.flat_parameters.copy()
+    words = r"got a loss of inf in epoch 1 of 5, in step 1 of 2, .*; scale x or make the model anew"
+    with pytest.raises(FloatingPointError, match=words):
+        model.fit(x, np.full(40, 2), epochs=5, batch_size=20)
+    assert_same_bits(model.flat_parameters, before)
+
+
+@each_module
 def test_weights_that_overflow_in_the_last_step_end_it(module):
     x, y = data()
     model = module.MLP(SIZES, rng=0)
