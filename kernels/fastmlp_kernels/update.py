@@ -154,16 +154,18 @@ def place(table, row, p, g, first_state, second_state):
 
 @jit
 def _sort(values):
-    if values.size > 64:
-        values.sort()
-        return
-    for end in range(1, values.size):  # by insertion: NumPy's sort takes 0.4 us to begin
-        value = values[end]
-        place = end
-        while place > 0 and values[place - 1] > value:
-            values[place] = values[place - 1]
-            place -= 1
-        values[place] = value
+    """Shell's sort: NumPy's takes 2.5 s to compile, and 0.4 us to begin."""
+    gap = 1
+    while 3 * gap + 1 < values.size:
+        gap = 3 * gap + 1
+    while gap:
+        for end in range(gap, values.size):
+            value, place = values[end], end
+            while place >= gap and values[place - gap] > value:
+                values[place] = values[place - gap]
+                place -= gap
+            values[place] = value
+        gap //= 3
 
 
 @kernel(lambda real: (packed(types.int64, 2), integer))
