@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `check`, `info` and `bench`."""
+"""The command line: `fastmlp train`, `check`, `info`, `compile` and `bench`."""
 
 import argparse
 import os
@@ -70,7 +70,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="train|check|info|bench"
+        dest="command", required=True, metavar="train|check|info|compile|bench"
     )
     _add_train(commands)
     check = commands.add_parser(
@@ -87,6 +87,28 @@ def _parser() -> _Parser:
         "layer, the folder of compiled kernels, versions and arithmetic.",
     )
     info.set_defaults(run=_info)
+    info.add_argument(
+        "--clear-cache", action="store_true", help="first empty the folder of compiled kernels"
+    )
+    compiling = commands.add_parser(
+        "compile",
+        help="compile all kernels beforehand, for images and clusters",
+        description="Compile all kernels for this CPU, or for narrower vectors, and keep them in "
+        "the folder that `fastmlp info` shows. Set NUMBA_CACHE_DIR for another folder, and "
+        "NUMBA_CPU_NAME and NUMBA_CPU_FEATURES for another CPU.",
+    )
+    compiling.set_defaults(run=_compile)
+    compiling.add_argument(
+        "--dtype", nargs="+", choices=["float32", "float64"], default=[], help="default both"
+    )
+    compiling.add_argument(
+        "--vector-bits",
+        nargs="+",
+        type=int,
+        choices=[512, 256, 128, 0],
+        default=[],
+        help="default the widest of this CPU; 0: without its fused multiply-add",
+    )
     _add_bench(commands)
     return parser
 
@@ -214,15 +236,23 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if commands.check() else 1
 
 
+def _compile(options: argparse.Namespace) -> int:
+    from .compile_kernels import compile_kernels
+
+    return compile_kernels(options.dtype, options.vector_bits)
+
+
 def _info(options: argparse.Namespace) -> int:
     import llvmlite
     import numba
     import numpy
-    from fastmlp_kernels.cache import cache_folder
+    from fastmlp_kernels.cache import cache_folder, clear_folder, folder_size
     from fastmlp_kernels.cpu import vector_bits
     from numba.np.ufunc.parallel import threading_layer
 
     bits = vector_bits()
+    if options.clear_cache:
+        clear_folder()
     numba.get_num_threads()  # starts the threads, without which there is no threading layer
     rows = {
         "CPU": f"{cpu_name()}, {os.cpu_count()} cores",
@@ -230,7 +260,7 @@ def _info(options: argparse.Namespace) -> int:
         "threads": str(fastmlp.get_num_threads()),
         "threading layer": threading_layer(),
         "arithmetic": get_arithmetic(),
-        "compiled kernels": str(cache_folder()),
+        "compiled kernels": f"{cache_folder()}, {folder_size() / 1e6:.1f} MB",
         "fastmlp": f"{fastmlp.__version__}, {Path(fastmlp.__file__).parent}",
         "Python": f"{platform.python_version()}, {platform.platform()}",
         "NumPy": numpy.__version__,

@@ -157,6 +157,16 @@ def prepare(training: Training) -> Prepared:
     return Prepared(plan, words, size, execute.train[dtype], execute.worker())
 
 
+def compile_training(dtype: np.dtype[Any]) -> None:
+    """Compile the kernels of all operations, and all tiles."""
+    for kind in record.OPCODES:
+        _kernel(kind, dtype)
+    sparse.rows_kernel(dtype)
+    for shape in this_machine().shapes:
+        tile_kernel(dtype, *shape)
+    execute.train[dtype], execute.worker()
+
+
 def this_machine() -> Machine:
     """Return what of this CPU decides."""
     return machine(vector_bits(), architecture() == "aarch64")

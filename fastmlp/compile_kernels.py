@@ -1,0 +1,60 @@
+"""Compile every kernel beforehand, as images and clusters want it: `fastmlp compile`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from fastmlp_kernels.cache import cache_folder, folder_size
+from fastmlp_kernels.cpu import VARIABLE, vector_bits
+
+import fastmlp
+
+from .checks import FLOATS
+from .epochs import compile_training
+
+
+def compile_kernels(dtypes: Sequence[str] = (), widths: Sequence[int] = ()) -> int:
+    """Fill the folder of compiled kernels; return the exit code.
+
+    dtypes: "float32" and "float64", by default both; widths: of vectors in bits, as
+    FASTMLP_VECTOR_BITS has them, by default the one in force. A width that the CPU lacks ends it.
+    """
+    names = [dtype.name for dtype in FLOATS if not dtypes or dtype.name in dtypes]
+    for width in widths or [vector_bits()]:
+        if width == vector_bits():
+            for name in names:
+                run_all(np.dtype(name))
+                print(f"compiled for {name}, vectors of {width} bits", flush=True)
+        else:  # a process has one width
+            code = subprocess.run(
+                [sys.executable, "-m", "fastmlp", "compile", "--dtype", *names],
+                env=os.environ | {VARIABLE: str(width)},
+            ).returncode
+            if code:
+                return code
+    if VARIABLE not in os.environ:
+        print(f"{cache_folder()} has {folder_size() / 1e6:.0f} MB")
+    return 0
+
+
+def run_all(dtype: np.dtype) -> None:
+    """Run each operation on small arrays, and compile what training may need."""
+    compile_training(dtype)
+    x, W, b = (np.ones(shape, dtype) for shape in ((3, 2), (2, 2), 2))
+    for operation in fastmlp.Relu(), fastmlp.Log(), fastmlp.Softmax(), fastmlp.LogSoftmax():
+        operation.forward(x)
+        operation.backward(x)
+    fastmlp.Matmul().forward(x, W)
+    layer = fastmlp.MatmulRelu()
+    layer.backward(layer.forward(x, W, b))
+    product = fastmlp.Matmul()
+    product.backward(product.forward(x, W))
+    fastmlp.compute_loss(x, x)
+    fastmlp.sgd([x], [x.copy()], 0.0)
+    fastmlp.momentum([x], [x.copy()], [x.copy()], 0.0, 0.0)
+    fastmlp.adam([x], [x.copy()], [x.copy()], [x.copy()], 1, 0.0)
+    model, labels = fastmlp.MLP([2, 2, 2], dtype=dtype, rng=0), np.array([0, 1, 0])
+    model.fit(x, labels, epochs=1, validation=(x, labels))
+    model.predict(x)

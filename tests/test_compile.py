@@ -1,0 +1,49 @@
+"""fastmlp compile: afterwards, nothing is left to compile."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from fastmlp_kernels.cache import cache_folder
+from test_cli import run
+
+# Networks of every way that a layer goes: whole, by columns, past zeros, by leaves.
+EVERYTHING = """
+import numpy as np, fastmlp
+rng, dtype = np.random.default_rng(0), np.dtype({dtype!r})
+for sizes, samples, batch_size in [
+    ([3, 2], 5, 9), ([784, 100, 10], 300, 32), ([784, 100, 10], 70, 8), ([9, 300, 200, 5], 60, 7),
+    ([60, 90, 3], 3000, 3000),
+]:
+    for share in (0.1, 1.0):
+        x = (rng.random((samples, sizes[0])) * (rng.random((samples, sizes[0])) < share))
+        x, y = x.astype(dtype), rng.integers(sizes[-1], size=samples)
+        for optimizer in ("sgd", "momentum", "adam"):
+            model = fastmlp.MLP(sizes, dtype=dtype, rng=0)
+            model.fit(x, y, epochs=1, batch_size=batch_size, optimizer=optimizer)
+        model.score(x, y), model.loss(x, y), model.predict(x[:1])
+        model.forward(x)
+        model.backward(fastmlp.one_hot(y, sizes[-1], dtype))
+assert dtype != np.float64 or all(row.passed for row in fastmlp.gradient_check())
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nothing_is_left_to_compile(dtype, capsys):
+    assert run("compile", "--dtype", dtype) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"compiled for {dtype}, vectors of ")
+    assert str(cache_folder()) in lines[1]
+    before = set(cache_folder().glob("*.nbc"))
+    code = EVERYTHING.format(dtype=dtype)
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": paths})
+    assert done.returncode == 0
+    assert set(cache_folder().glob("*.nbc")) - before == set()
+
+
+def test_another_width_is_compiled_by_another_process(capfd):
+    assert run("compile", "--dtype", "float32", "--vector-bits", "512", "256") in (0, 2)
+    assert run("compile", "--vector-bits", "7") == 2
+    assert "invalid choice: 7" in capfd.readouterr().err
