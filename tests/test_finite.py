@@ -287,5 +287,5 @@ def test_a_nan_is_no_hit_of_compute_accuracy(module, arithmetic):
     with fastmlp.arithmetic(arithmetic):
         for labels in (np.zeros(4, int), one_hot, one_hot.astype("f4")):
             assert module.compute_accuracy(log_prob, labels) == 0.25
-        no_label = np.where(one_hot == 0, np.nan, one_hot)
+        no_label = np.where(one_hot == 1, np.nan, one_hot)
         assert module.compute_accuracy(np.zeros((4, 3)), no_label) == 0
