@@ -73,6 +73,14 @@ def swapped(model):
     return from_state(type(model), state)
 
 
+def shared(model):
+    """A state whose arrays are parts of others, as shared memory gives them."""
+    state = model.__getstate__()
+    for name in ("flat_parameters", "flat_gradients"):
+        state[name] = np.append(state[name], state[name])[: state[name].size]
+    return from_state(type(model), state)
+
+
 def frozen(model):
     model = copy.deepcopy(model)
     model.flat_parameters.flags.writeable = False
@@ -93,15 +101,17 @@ def from_state(kind, state):
         mapped("r"),
         mapped("r+"),
         lambda model, _: swapped(model),
+        lambda model, _: shared(model),
         lambda model, _: frozen(model),
     ],
-    ids=["out of band", "protocol 5", "a map", "a writable map", "byte-swapped", "frozen"],
+    ids=["out of band", "protocol 5", "a map", "a writable map", "swapped", "shared", "frozen"],
 )
 @pytest.mark.parametrize("module", [fastmlp, reference])
 def test_a_model_from_elsewhere_has_weights_of_its_own(module, load, tmp_path):
     model, x = module.MLP([4, 3, 2], rng=13), floats(14, (6, 4), np.float32)
     loaded = load(model, tmp_path)
     assert loaded.dtype is loaded.flat_parameters.dtype is np.dtype(np.float32)
+    assert loaded.flat_parameters.base is loaded.flat_gradients.base is None
     assert_same_bits(loaded.predict(x), model.predict(x))
     for one in (model, loaded):
         one.forward(x)
