@@ -4,12 +4,10 @@
 on first use, once for each dtype, whatever the layout of the arrays (see `view` and `result`).
 """
 
-import atexit
 import os
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar
 
 import numba
@@ -21,14 +19,13 @@ from numba.np.ufunc.parallel import _launch_threads
 
 from fastmlp_kernels.cache import KernelCache, cache_folder, release_locks
 from fastmlp_kernels.callee import CalleeCompiler
-from fastmlp_kernels.notices import tell_once
+from fastmlp_kernels.notices import progress
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Signature = tuple[types.Type, ...]
 
 # No fastmath and never `contract`: a fused or reordered operation changes bits.
 FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": False}
-ANNOUNCED_SECONDS = 1.0
 
 integer = types.int64
 flag = types.boolean
@@ -123,9 +120,7 @@ _one_compiles = threading.RLock()
 
 
 class _Compiling:
-    """Compile or load, one thread at a time; say so once it takes over a second, and how long."""
-
-    seconds = 0.0
+    """Compile or load a kernel, one thread at a time, and show that it takes long."""
 
     def __enter__(self) -> None:
         if numba.config.DISABLE_JIT:
@@ -136,23 +131,20 @@ class _Compiling:
             )
         _one_compiles.acquire()
         self.start = time.perf_counter()
-        self.timer = threading.Timer(ANNOUNCED_SECONDS, _announce)
-        self.timer.daemon = True
-        self.timer.start()
+        self.timer = progress.begin()
 
     def __exit__(self, *_: object) -> None:
-        self.timer.cancel()
         release_locks()  # where it was interrupted
-        _Compiling.seconds += time.perf_counter() - self.start
-        if _Compiling.seconds > ANNOUNCED_SECONDS:
-            _announce()
+        progress.end(self.timer, time.perf_counter() - self.start)
         _one_compiles.release()
 
 
-@cache
-def _announce() -> None:
-    tell_once(f"compiling kernels for this CPU, once: they are kept in {cache_folder()}")
-    atexit.register(lambda: tell_once(f"compiling took {_Compiling.seconds:.1f} s"))
+def expect_kernels(count: int) -> None:
+    """Tell that so many kernels are about to be asked for: the bar counts them."""
+    progress.expected = progress.done + count
+
+
+progress.folder = cache_folder()
 
 
 def _wait_for_compilers() -> None:

@@ -3,6 +3,7 @@
 A parallel function takes Numba a second to compile; here it is one, whatever it calls.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba import prange
 from numba.core import cgutils, types
@@ -37,16 +38,16 @@ def _call_stage(function, data, stage, thread):
 @parallel_jit
 def _call_on_threads(function, data, stage, num_threads):
     for thread in prange(num_threads):
-        _call_stage(function, data, stage, thread)
+        _call_stage(function, data, stage, np.int64(thread))
 
 
 @jit
 def run_team(function, data, num_threads):
     """Call function(address of data, 0, number) on each thread; serial if there is one."""
     if num_threads == 1:
-        _call_stage(function, address(data), 0, 0)
+        _call_stage(function, address(data), np.int64(0), np.int64(0))
     else:
-        _call_on_threads(function, address(data), 0, num_threads)
+        _call_on_threads(function, address(data), np.int64(0), num_threads)
     keep_alive(data)
 
 
@@ -60,7 +61,7 @@ def run_stage(function, data, stage, num_threads, counter, tasks):
     """
     counter[0], counter[1] = 0, 0
     if num_threads == 1:
-        _call_stage(function, address(data), stage, 0)
+        _call_stage(function, address(data), stage, np.int64(0))
     else:
         _call_on_threads(function, address(data), stage, num_threads)
     keep_alive(data)
