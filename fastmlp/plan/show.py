@@ -1,0 +1,48 @@
+"""A plan as a table that a person can read: what each stage does, shared by how many tasks."""
+
+from collections import Counter
+
+import numpy as np
+from fastmlp_kernels.record import FIELDS, OWN_WORDS
+
+from .table import Plan
+
+PROGRAMS = ("before the steps", "a step", "the last, smaller step", "after the steps")
+NAMES = list(FIELDS)
+
+
+def summary(plan: Plan) -> str:
+    """Return a line for each stage, below its program, and what memory the plan needs."""
+    lines = [f"{'stage':>5} {'tasks':>6}  {'of each thread':<16} operations of all tasks"]
+    for name, (first, stop) in zip(PROGRAMS, plan.programs.tolist(), strict=True):
+        if first < stop:
+            lines.append(f"{name}:")
+        for number in range(first, stop):
+            start, *ends = plan.stages[number].tolist()
+            shares = np.diff([start, *ends]).tolist()
+            shown = ", ".join(map(str, shares))
+            lines.append(
+                f"{number:5} {ends[-1] - start:6}  {shown:<16} {_operations(plan, start, ends[-1])}"
+            )
+    lines.append(
+        f"memory: {_size(plan.words.nbytes)} of plan, {_size(plan.buffers)} of buffers, "
+        f"{_size(plan.own - 8 * OWN_WORDS)} of each thread's own"
+    )
+    return "\n".join(lines)
+
+
+def _operations(plan: Plan, start: int, stop: int) -> str:
+    """What tasks start .. stop run: each kind of operation and how many, in order of first use."""
+    counts: Counter[str] = Counter()
+    for first, end in plan.tasks[start:stop, :2].tolist():
+        counts.update(NAMES[opcode] for opcode in plan.operations[first:end, 0].tolist())
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes as text."""
+    for unit in ("B", "kB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} MB"
