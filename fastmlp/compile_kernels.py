@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from fastmlp_kernels.cache import cache_folder, folder_size
@@ -11,8 +12,8 @@ from fastmlp_kernels.cpu import VARIABLE, vector_bits
 
 import fastmlp
 
+from .addresses import compile_all
 from .checks import FLOATS
-from .epochs import compile_training
 
 
 def compile_kernels(dtypes: Sequence[str] = (), widths: Sequence[int] = ()) -> int:
@@ -39,9 +40,9 @@ def compile_kernels(dtypes: Sequence[str] = (), widths: Sequence[int] = ()) -> i
     return 0
 
 
-def run_all(dtype: np.dtype) -> None:
+def run_all(dtype: np.dtype[Any]) -> None:
     """Run each operation on small arrays, and compile what training may need."""
-    compile_training(dtype)
+    compile_all(dtype)
     x, W, b = (np.ones(shape, dtype) for shape in ((3, 2), (2, 2), 2))
     for operation in fastmlp.Relu(), fastmlp.Log(), fastmlp.Softmax(), fastmlp.LogSoftmax():
         operation.forward(x)

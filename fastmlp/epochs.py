@@ -4,22 +4,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels import (
-    execute,
-    product_walk,
-    record,
-    rows,
-    sparse,
-    sparse_walk,
-    step_loss,
-    weights,
-    zeros,
-)
-from fastmlp_kernels.cpu import architecture, vector_bits
-from fastmlp_kernels.microkernel import tile_kernel
+from fastmlp_kernels import execute, record
+from fastmlp_kernels.cpu import vector_bits
 
+from .addresses import DTYPES, shared_words, this_machine
 from .checks import Array
-from .plan.blocking import Machine, machine
 from .plan.step import MOST_PLANS, plan_training
 from .plan.table import Plan
 from .plan.ways import (
@@ -37,7 +26,6 @@ MOST_NONZERO = 0.5
 LOOKS = 16  # samples of which the share of zeros is taken
 LOOKS_OF_GROUPS = 64  # samples by which groups of inputs are given to threads
 FEWEST_SAMPLES = 64  # of an epoch: moving W to its panels and back costs as much as a few samples
-DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
 NO_ORDER = np.empty(0, np.int64)
 
 
@@ -128,7 +116,7 @@ class Prepared(NamedTuple):
 def prepare(training: Training) -> Prepared:
     """Return the plan of a training, compiled."""
     plan, dtype = plan_training(training, this_machine()), DTYPES[training.itemsize]
-    words = np.zeros(record.SHARED_WORDS, np.int64)
+    words = shared_words(plan, dtype)
     batch, itemsize = training.batch, training.itemsize
     moves = {
         record.NONE: -batch,  # of the samples that are left
@@ -142,56 +130,8 @@ def prepare(training: Training) -> Prepared:
     for base, by in moves.items():
         words[record.MOVES + base] = by
     words[record.RATE], words[record.LAST_ROWS] = plan.buffers, training.last
-    words[record.THREADS], words[record.OWN_BYTES] = plan.threads, plan.own
-    place = plan.words.ctypes.data
-    tables = record.PROGRAMS, record.STAGES, record.TASKS, record.OPERATIONS, record.PLAN
-    for table, start in zip(tables, plan.starts, strict=True):
-        words[table] = place + 8 * start
-    for kind in sorted(plan.kinds):
-        words[record.KERNELS + record.OPCODES[kind]] = _kernel(kind, dtype)
-    if "sparse" in plan.kinds:
-        words[record.ROWS_KERNEL] = sparse.rows_kernel(dtype)
-    for number in sorted(plan.shapes):
-        words[record.TILES + number] = tile_kernel(dtype, *this_machine().shapes[number])
     size = record.LINE + record.team_bytes(plan.threads) + plan.threads * plan.own + plan.buffers
     return Prepared(plan, words, size, execute.train[dtype], execute.worker())
-
-
-def compile_training(dtype: np.dtype[Any]) -> None:
-    """Compile the kernels of all operations, and all tiles."""
-    for kind in record.OPCODES:
-        _kernel(kind, dtype)
-    sparse.rows_kernel(dtype)
-    for shape in this_machine().shapes:
-        tile_kernel(dtype, *shape)
-    execute.train[dtype], execute.worker()
-
-
-def this_machine() -> Machine:
-    """Return what of this CPU decides."""
-    return machine(vector_bits(), architecture() == "aarch64")
-
-
-def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
-    """Return the address of the kernel of an operation."""
-    if kind in ("sgd", "momentum", "adam"):
-        return int(weights.update_kernel(dtype, kind))
-    lanes = this_machine().lanes(dtype.itemsize)
-    makers: dict[str, Any] = {
-        "product": product_walk.product_kernel,
-        "gather": rows.gather_kernel,
-        "move": rows.move_kernel,
-        "sparse": lambda: sparse_walk.sparse_walk_kernel(dtype),
-        "find": lambda: zeros.find_kernel(dtype),
-        "watch": lambda: zeros.watch_kernel(dtype),
-        "pack": lambda: weights.pack_kernel(dtype, lanes),
-        "rates": lambda: weights.rates_kernel(dtype),
-        "loss": lambda: step_loss.loss_kernel(dtype),
-        "argmax": lambda: step_loss.argmax_kernel(dtype),
-        "join": lambda: rows.join_kernel(dtype),
-        "add": lambda: rows.add_kernel(dtype),
-    }
-    return int(makers[kind]())
 
 
 def pays_to_skip(x: Array, sizes: tuple[int, ...]) -> bool:
@@ -201,7 +141,7 @@ def pays_to_skip(x: Array, sizes: tuple[int, ...]) -> bool:
     if sizes[0] * sizes[1] < SMALLEST_WEIGHTS:
         return False
     some = x[len(x) * np.arange(LOOKS) // LOOKS]
-    return int(np.count_nonzero(some)) <= MOST_NONZERO * LOOKS * x.shape[1]
+    return bool(np.count_nonzero(some) <= MOST_NONZERO * LOOKS * x.shape[1])
 
 
 def _groups(x: Array, training: Training) -> tuple[tuple[int, ...], ...]:
@@ -237,5 +177,5 @@ def _rates_alone(constants: Array, dtype: np.dtype[Any]) -> bool:
     """Return whether an update of sgd is its finite rate alone."""
     # Where rounding to float32 gives infinity: at its largest number and half of the last place.
     limit = 2.0**128 - 2.0**103 if dtype.itemsize == 4 else np.inf
-    is_finite = np.all(np.abs(constants[:, 1]) < limit)
-    return bool(is_finite) and not bool(np.any(constants[:, 0]))
+    rates = np.abs(constants[:, 1])
+    return bool(rates.max() < limit and constants[0, 0] == 0)

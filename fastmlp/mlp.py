@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from fastmlp_kernels import network as kernels
 
 from . import epochs, notebook
 from .arithmetic_mode import is_numpy
@@ -17,12 +16,13 @@ from .log_softmax import LogSoftmax
 from .loss import mean
 from .matmul_relu import affine, gradient_below
 from .parameters import Rng, draw_normal
+from .predictions import DONE, HITS_BIT, NEGATIVE, NO_REALS, NOT_FINITE, Predictor, predictor
 from .softmax import Softmax
 from .threads import threads_for
 from .update import adam, momentum, sgd
 
 _CLASS = np.dtype(np.int64)
-_DONE = kernels.DONE  # and nothing else to tell
+_NO_CLASSES = np.empty(0, _CLASS)
 
 
 class MLP(Estimator):
@@ -45,7 +45,7 @@ class MLP(Estimator):
         "adam": adam,
     }
     _mean = staticmethod(mean)
-    _compiled: tuple[Callable[..., int], Array, Array] | None = None
+    _compiled: tuple[Callable[..., int], Array, Array, Array] | None = None
 
     def predict(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the class (N,) of each sample of x (N, ...), as int64: the first largest logit.
@@ -56,47 +56,71 @@ class MLP(Estimator):
         """
         if is_numpy():
             return np.asarray(np.argmax(self._logits(self._samples(x, check_finite)), axis=1))
-        call, plan, parameters = self._compiled or self._compile_predict()
+        call, plan, parameters, none = self._compiled or self._compile_predict()
         # The usual array goes straight to the kernel, which takes no other dtype, layout or number
         # of inputs than its own: checks of them here would cost a tenth of a single row's 3 us.
         # But Numba takes a byte-swapped array for one it has seen.
         if type(x) is np.ndarray and x.dtype == self.dtype:
             try:
                 classes = np.empty(len(x), _CLASS)
-                if call(x, plan, classes, threads_for(len(x) * parameters.size)) == _DONE:
+                threads = threads_for(len(x) * parameters.size)
+                if call(x, plan, classes, none, threads) == DONE:
                     return classes
             except TypeError:
                 pass  # what doesn't fit is copied below, or refused
         classes, found = self._signed_classes(np.ascontiguousarray(self._inputs(x), self.dtype))
-        if check_finite and found & kernels.NOT_FINITE:
+        if check_finite and found & NOT_FINITE:
             self._samples(x, check_finite)
-        return np.where(classes < 0, -1 - classes, classes) if found & kernels.NEGATIVE else classes
+        return np.where(classes < 0, -1 - classes, classes) if found & NEGATIVE else classes
 
     def _signed_classes(self, x: Array) -> tuple[Array, int]:
         """Return the classes (N,) of x (N, inputs), and what the kernel tells of them.
 
         Where a sample's largest logit j isn't finite, which makes its loss NaN, it is -1 - j.
         """
-        call, plan, parameters = self._compiled or self._compile_predict()
+        call, plan, parameters, none = self._compiled or self._compile_predict()
         classes = np.empty(len(x), _CLASS)
-        found = call(x, plan, classes, threads_for(len(x) * parameters.size))
+        found = call(x, plan, classes, none, threads_for(len(x) * parameters.size))
         return classes, found
 
     def _accuracy(self, data: Data, check_finite: bool) -> float:
         if is_numpy() or self._head != (LogSoftmax,):
             return super()._accuracy(data, check_finite)
         classes, found = self._signed_classes(data.x)
-        if check_finite and found & kernels.NOT_FINITE:
+        if check_finite and found & NOT_FINITE:
             data.refuse_not_finite()
         return int(np.count_nonzero(classes == data.labels)) / len(classes)
 
-    def _compile_predict(self) -> tuple[Callable[..., int], Array, Array]:
-        self._compiled = (
-            kernels.predict[self.dtype],
-            kernels.plan(self._layers, self.flat_parameters),
-            self.flat_parameters,  # whose address the plan has
-        )
-        return self._compiled
+    def _compile_predict(self) -> tuple[Callable[..., int], Array, Array, Array]:
+        it = self._predictor("classes")
+        compiled = it.run, it.words, it.parameters, NO_REALS[self.dtype.itemsize]
+        self._compiled = compiled
+        return compiled
+
+    def _predictor(self, goal: str) -> Predictor:
+        """Return the model's plans for a goal, made once."""
+        made: dict[str, Predictor] = vars(self).setdefault("_predictors", {})
+        if goal not in made:
+            made[goal] = predictor(self.sizes, self.bias, self.flat_parameters, goal)
+        return made[goal]
+
+    def _logits(self, x: Array) -> Array:
+        if is_numpy():
+            return super()._logits(x)
+        it = self._predictor("logits")
+        logits = np.empty((len(x), self.sizes[-1]), self.dtype)
+        threads = threads_for(len(x) * it.parameters.size)
+        x = np.ascontiguousarray(x, self.dtype)
+        it.run(x, it.words, _NO_CLASSES, logits.reshape(-1), threads)
+        return logits
+
+    def _evaluate(self, x: Array, labels: Array) -> tuple[float, float]:
+        if is_numpy() or self._head != (LogSoftmax,):
+            return super()._evaluate(x, labels)
+        it, losses = self._predictor("losses"), np.empty(len(x), self.dtype)
+        threads = threads_for(len(x) * it.parameters.size)
+        found = it.run(x, it.words, labels, losses, threads)
+        return float(self._mean(losses)), (found >> HITS_BIT) / len(x)
 
     def _run_layers(self, h: Array) -> tuple[list[Array], Array]:
         """Return the inputs of all layers and the logits."""

@@ -43,7 +43,10 @@ Rng = int | np.random.Generator | np.random.BitGenerator | None
 
 _BUFFERS = ("flat_parameters", "flat_gradients")
 # What is made again when it is asked for: views, what predict knows, what the last forward kept.
-_MADE_AGAIN = ("_named", "_layers", "_compiled", "_last_forward", "_last_logits", "log_prob")
+_MADE_AGAIN = (
+    *("_named", "_compiled", "_predictors"),
+    *("_last_forward", "_last_logits", "log_prob"),
+)
 
 
 class Parameters:
@@ -63,7 +66,6 @@ class Parameters:
     flat_gradients: Array
     log_prob: Array
     _named: dict[str, Array]
-    _layers: Array
 
     def __init__(
         self,
@@ -108,11 +110,6 @@ class Parameters:
             place = slice(start, start := start + rows * columns)
             named[f"W{layer}"] = self.flat_parameters[place].reshape(rows, columns)
             named[f"W{layer}_grad"] = self.flat_gradients[place].reshape(rows, columns)
-        # For kernels: inputs, outputs, bias and where W starts in the flat parameters.
-        starts = np.cumsum([0] + [rows * columns for rows, columns in self._shapes()])[:-1]
-        self._layers = np.array(
-            [*zip(self.sizes, self.sizes[1:], self.bias, starts, strict=False)], dtype=np.int64
-        )
         self._named = named
 
     def __getattr__(self, name: str) -> Array:

@@ -4,12 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from fastmlp_kernels import network
-from fastmlp_kernels.weight_update import OPTIMIZERS
 from helpers import DTYPES, assert_same_bits, floats, with_threads
 
 import fastmlp
 from fastmlp import reference
+from fastmlp.plan.ways import STATES
+from fastmlp.predictions import DONE
 
 SIZES = [12, 7, 3]
 VALUES = [np.nan, np.inf, -np.inf]
@@ -53,7 +53,7 @@ def test_fit_names_the_first_place_and_changes_nothing(module, value, arithmetic
         assert len(model.fit(x, y, epochs=2, check_finite=False).loss) == 2
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("sizes", [SIZES, [12, 3], [12, 5, 4, 3]])
 @each_module
@@ -166,11 +166,11 @@ def test_predict_writes_no_more_classes_than_there_is_room_for():
     # Another thread can have given x another shape since its length was read.
     model, x = fastmlp.MLP([4, 2], rng=0), np.ones((6, 4), np.float32)
     model.predict(x)
-    kernel, plan, _ = model._compiled
+    kernel, plan, _, none = model._compiled
     classes = np.full(5, 9)
-    assert kernel(x, plan, classes[:3], 1) == 0
+    assert kernel(x, plan, classes[:3], none, 1) == 0
     assert classes.tolist() == [9] * 5
-    assert kernel(x, plan, np.empty(6, np.int64), 1) == network.DONE
+    assert kernel(x, plan, np.empty(6, np.int64), none, 1) == DONE
 
 
 # Training that diverges.

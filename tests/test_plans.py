@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from fastmlp_kernels import blocking as kernels_blocking
@@ -95,27 +96,38 @@ def test_every_stage_has_each_task_once(shape):
         assert (tasks[:, 1] <= len(plan.operations)).all()
 
 
+def called(function):
+    """A function for compiled code, called from Python."""
+    return numba.njit(lambda *arguments: function(*arguments))
+
+
 def test_blocking_is_the_kernels():
     """The planner's choices, on this CPU, are those that single products make."""
     at, twin = this_machine(), kernels_blocking
+    tile_shape, count_tiles, lanes_of, count_panels, set_panels = (
+        called(function)
+        for function in (
+            twin.tile_shape, twin.count_tiles, twin.lanes_of, twin.count_panels, twin.set_panels,
+        )
+    )  # fmt: skip
     assert at.full_rows == twin.FULL_ROWS
     assert at.shapes == twin.TILES
     assert at.largest_tile == twin.LARGEST_TILE
     assert at.pack_rows == twin.PACK_ROWS
     for vectors in range(1, at.most_vectors + 1):
         for rows in range(1, 49):
-            rows_of_tile, *shape = twin.tile_shape(rows, vectors, 1)
-            times = twin.count_tiles(rows, rows_of_tile)
+            rows_of_tile, *shape = tile_shape(rows, vectors, 1)
+            times = count_tiles(rows, rows_of_tile)
             assert at.tile(rows, vectors, 1) == (rows_of_tile, *shape, times)
     for itemsize in (4, 8):
-        lanes = twin.lanes_of(itemsize)
+        lanes = lanes_of(itemsize)
         assert at.lanes(itemsize) == lanes
         for columns in (1, 7, 10, 100, 128, 513):
             for rows in (1, 2, 3, 100):
-                count = twin.count_panels(rows, columns, lanes)
+                count = count_panels(rows, columns, lanes)
                 assert at.count_panels(rows, columns, lanes) == count
                 panels = np.zeros((count, 5), np.int64)
-                twin.set_panels(columns, lanes, panels)
+                set_panels(columns, lanes, panels)
                 assert at.panels(count, columns, lanes) == tuple(map(tuple, panels.tolist()))
 
 
@@ -144,7 +156,10 @@ def test_a_plan_shows_its_operations():
     assert any("product" in line and "a=x+0" in line for line in lines)
 
 
-@pytest.mark.parametrize("path", sorted(Path(plans.__file__).parent.glob("*.py")), ids=lambda p: p.stem)
+FILES = sorted(Path(plans.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_planner_imports_no_numba(path):
     allowed = {"fastmlp_kernels.record", "numpy", "functools", "typing", "dataclasses"}
     allowed |= {"collections.abc"}

@@ -41,8 +41,6 @@ def _operations(plan: Plan, start: int, stop: int) -> str:
 
 def _size(count: int) -> str:
     """Return a number of bytes as text."""
-    for unit in ("B", "kB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} MB"
+    if count < 10**6:
+        return f"{count} B" if count < 1000 else f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.1f} MB"

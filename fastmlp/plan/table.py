@@ -41,7 +41,8 @@ class Plan(NamedTuple):
     """What executes: `words` (int64) holds programs, stages, tasks, operations and constants.
 
     starts: where each of these begins there. buffers, own: the bytes of shared memory, and of each
-    thread's own. kinds, shapes: the operations and the numbers of the tiles that are named.
+    thread's own. kinds, shapes, vectors: the operations, the numbers of the tiles, and the
+    vectors of rows of products that pass over zeros, which are named.
     """
 
     words: Array
@@ -51,6 +52,7 @@ class Plan(NamedTuple):
     own: int
     kinds: frozenset[str]
     shapes: frozenset[int]
+    vectors: frozenset[int]
 
     @property
     def operations(self) -> Array:
@@ -86,6 +88,7 @@ class Builder:
         self.buffers, self.own, self.scratch_start = 0, OWN_WORDS * 8, 0
         self.kinds: set[str] = set()
         self.shapes: set[int] = set()
+        self.vectors: set[int] = set()
         self._constants: list[Array] = []
         self._constants_size = 0
         self._panels: dict[object, int] = {}
@@ -148,10 +151,13 @@ class Builder:
         self.kinds.add(kind)
         self.operations.append(row)
 
-    def sparse(self, chunk: int = 0, most: int = EVERY_ROW, **fields: int) -> None:
-        """Add a product that passes over zeros."""
-        vector = self.lanes * self.itemsize
-        self.operation("sparse", chunk, most, itemsize=self.itemsize, vector=vector, **fields)
+    def sparse(self, width: int, chunk: int = 0, most: int = EVERY_ROW, **fields: int) -> None:
+        """Add a product that passes over zeros, of rows of C of so many elements."""
+        vectors = width // self.lanes
+        self.vectors.add(vectors)
+        self.operation(
+            "sparse", chunk, most, width=width, itemsize=self.itemsize, vectors=vectors, **fields
+        )
 
     def mark(self) -> int:
         """Return the number of the next operation, where a task's may start."""
@@ -191,7 +197,7 @@ class Builder:
         own = whole_lines(self.own)
         return Plan(
             words, tuple(starts), self.threads, self.buffers, own,
-            frozenset(self.kinds), frozenset(self.shapes),
+            frozenset(self.kinds), frozenset(self.shapes), frozenset(self.vectors),
         )  # fmt: skip
 
 

@@ -5,19 +5,23 @@ Nothing is decided here, nor has anything here a dtype: fastmlp/plan has made th
 
 from functools import cache
 
+import numpy as np
 from numba.core import types
 
 from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
-from fastmlp_kernels.memory import address, aligned, keep_alive
+from fastmlp_kernels.memory import address, aligned, copy, keep_alive
 from fastmlp_kernels.operands import KERNEL, own_at, set_word, task_at, word
 from fastmlp_kernels.parallel import call, run_team
 from fastmlp_kernels.record import (
     AFTER,
     BEFORE,
+    BLOCK_ROWS,
     BUFFERS,
     CHUNK,
+    CLASSES,
     CONSTANTS,
     FAILED,
+    FIRST,
     HITS_DONE,
     KERNELS,
     LABELS,
@@ -29,18 +33,23 @@ from fastmlp_kernels.record import (
     LOSSES,
     MOST,
     MOVES,
+    NEGATIVE,
     OPERATION_WORDS,
     OPERATIONS,
     ORDER,
     OWN_BYTES,
     OWN_PLACE,
+    PACKS,
     PARAMETERS,
     PROGRAMS,
     RATE,
+    ROOM,
+    SHARED_WORDS,
     STAGES,
     STATES,
     STEPS,
     STEPS_DONE,
+    STOP,
     TASK_WORDS,
     TASKS,
     TEAM,
@@ -190,3 +199,87 @@ def train(x, order, labels, parameters, states, constants, losses, memory, share
     shared[RATE] += shared[BUFFERS]
     run_team(code, shared, threads)
     keep_alive(memory)
+
+
+# What comes before the shared words of a model's three plans, see `predict`.
+HEAD = 8
+CODE, PLACE, INPUTS, MOST_FEW, FEWEST_MANY = range(5)
+
+
+@jit
+def _set_tables(shared, rows, place):
+    """Write programs, stages and tasks for so many rows to an address; return the end.
+
+    A task has whole tiles of 8 rows, few enough that every thread has one.
+    """
+    threads, packs = word(shared, THREADS), word(shared, PACKS)
+    each = max(1, min(BLOCK_ROWS, ((rows + threads - 1) // threads + 7) // 8 * 8, rows))
+    blocks = (rows + each - 1) // each
+    stages = place + 8 * 8
+    tasks = stages + 2 * (1 + threads) * 8
+    for number in range(8):
+        set_word(place, number, 0)
+    set_word(place, 0, int(packs == 0))
+    set_word(place, 1, 2)
+    for stage in range(2):
+        start, count = (packs, blocks) if stage else (0, packs)
+        ends = stages + stage * (1 + threads) * 8
+        set_word(ends, 0, start)
+        for thread in range(threads):
+            set_word(ends, 1 + thread, start + count * (thread + 1) // threads)
+    copy(tasks, word(shared, TASKS), packs * TASK_WORDS * 8)
+    for block in range(blocks):
+        task = task_at(tasks + (packs + block) * TASK_WORDS * 8)
+        task.first, task.stop = word(shared, FIRST), word(shared, STOP)
+        task.row, task.rows = block * each, min(each, rows - block * each)
+        task.batch, task.leaves, task.part = rows, 0, 0
+    set_word(shared, PROGRAMS, place)
+    set_word(shared, STAGES, stages)
+    set_word(shared, TASKS, tasks)
+    return tasks + (packs + blocks) * TASK_WORDS * 8
+
+
+@kernel(
+    lambda real: (
+        packed(real, 2), packed(integer, 1), packed(integer, 1), packed(real, 1), integer
+    )
+)  # fmt: skip
+def predict(x, plans, integers, reals, num_threads):
+    """Run the plan for the rows of x (N, inputs); integers and reals: see predictions.py.
+
+    plans: HEAD words, then SHARED_WORDS of each plan: of few rows, of some, of many. Return 0, and
+    nothing is written, for other inputs, and for another N: another thread can have given x a shape
+    since it was read. Else 1, and 2 if x holds NaN or inf, 4 if a class is below 0, 8 for each hit.
+    """
+    rows = x.shape[0]
+    if x.shape[1] != plans[INPUTS] or (integers.size and integers.size != rows):
+        return 0
+    which = 0 if rows <= plans[MOST_FEW] else 1
+    if rows >= plans[FEWEST_MANY]:
+        which = 2
+    words = plans[HEAD + which * SHARED_WORDS : HEAD + (which + 1) * SHARED_WORDS]
+    threads = num_threads
+    fixed = (TEAM_LINES + threads) * LINE
+    size = fixed + threads * words[OWN_BYTES] + words[ROOM]
+    tables = 8 + 2 * (1 + threads) + (words[PACKS] + rows // 8 + 2 * threads + 1) * TASK_WORDS
+    memory = np.empty(SHARED_WORDS + size // 8 + tables + 8, np.int64)
+    shared = memory[:SHARED_WORDS]
+    for number in range(SHARED_WORDS):
+        shared[number] = words[number]
+    place = aligned(memory[SHARED_WORDS:])
+    shared[THREADS], shared[TEAM], shared[OWN_PLACE] = threads, place, place + fixed
+    for number in range(fixed // 8):
+        set_word(place, number, 0)
+    place += fixed
+    for _ in range(threads):
+        own_at(place).hits = 0
+        place += words[OWN_BYTES]
+    shared[BUFFERS] = place
+    shared[X], shared[PARAMETERS] = address(x), plans[PLACE]
+    shared[LABELS] = shared[CLASSES] = address(integers)
+    shared[LOSSES] = address(reals)
+    _set_tables(address(shared), rows, place + words[ROOM])
+    run_team(plans[CODE], shared, threads)
+    found = 1 + 2 * shared[FAILED] + 4 * shared[NEGATIVE] + 8 * count_hits(address(shared))
+    keep_alive(memory)
+    return found

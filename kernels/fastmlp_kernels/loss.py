@@ -3,7 +3,8 @@
 import numpy as np
 
 from fastmlp_kernels.float_mode import in_ieee_mode
-from fastmlp_kernels.jit import integer, kernel, packed, result
+from fastmlp_kernels.jit import kernel, packed, result
+from fastmlp_kernels.record import LEAF
 from fastmlp_kernels.row_sum import row_sum
 
 
@@ -17,8 +18,21 @@ def _sample_losses(log_prob, label, losses):
 
 
 @in_ieee_mode
-def _divide(total, count):
-    total[0] /= total.dtype.type(count)
+def _mean(values, waiting):
+    """waiting[0] = the mean; the sums of subtrees wait there, one for each bit of the leaves."""
+    leaves = (values.size + LEAF - 1) // LEAF
+    for leaf in range(leaves):
+        total = values.dtype.type(0)
+        for i in range(leaf * LEAF, min((leaf + 1) * LEAF, values.size)):
+            total += values[i]
+        # The subtrees that end here: those of the trailing ones; of all ones, at the last leaf.
+        level, bits, is_last = 0, leaf, leaf == leaves - 1
+        while bits & 1 or (is_last and bits):
+            if bits & 1:
+                total = waiting[level] + total
+            level, bits = level + 1, bits >> 1
+        waiting[level if not is_last else 0] = total
+    waiting[0] /= values.dtype.type(values.size)
 
 
 @kernel(lambda real: (packed(real, 2), packed(real, 2), result(real, 1)))
@@ -27,7 +41,7 @@ def sample_losses(log_prob, label, losses):
     _sample_losses(log_prob, label, losses)
 
 
-@kernel(lambda real: (result(real, 1), integer))
-def divide(total, count):
-    """total (1,) becomes total / count."""
-    _divide(total, count)
+@kernel(lambda real: (packed(real, 1), result(real, 1)))
+def mean(values, total):
+    """total[0] = the mean of values (N,), N >= 1, added as a product with ones; total (64,)."""
+    _mean(values, total)

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from fastmlp_kernels.blocking import LEAF, TILES, VECTOR_BITS
 from fastmlp_kernels.fma import fma
-from fastmlp_kernels.jit import address_of
+from fastmlp_kernels.jit import address_of, jit
 from fastmlp_kernels.memory import load, store
 from fastmlp_kernels.tile import Tile
 
@@ -156,11 +156,31 @@ def _tile(zero, rows, vectors, group):
     return vector_tile
 
 
+_scalar = jit(_scalar_kernel)
+
+
+def _scalar_tile(zero, rows):
+    def scalar_tile(
+        count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps, last, partials,
+        level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, rate, ahead,
+        ahead_step, ahead_tile,
+    ):  # fmt: skip
+        _scalar(
+            zero, rows, 1, 1, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
+            last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row,
+            rate, ahead, ahead_step, ahead_tile,
+        )  # fmt: skip
+
+    return scalar_tile
+
+
 @cache
 def tile_kernel(dtype, rows, vectors, group):
     """The address of the compiled micro-kernel of one tile for a NumPy dtype."""
-    arguments = [types.int64] * len(ARGUMENTS[3:])
-    return address_of(_tile(dtype.type(0), rows, vectors, group), tuple(arguments))
+    zero, arguments = dtype.type(0), tuple([types.int64] * len(ARGUMENTS[3:]))
+    if not VECTOR_BITS:
+        return address_of(_scalar_tile(zero, rows), arguments)
+    return address_of(_tile(zero, rows, vectors, group), arguments)
 
 
 @cache

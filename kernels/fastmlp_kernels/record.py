@@ -19,8 +19,9 @@ MOVES = 16
 LEFT, FAILED, STEPS, STEPS_DONE, HITS_DONE = range(32, 37)
 LAST_ROWS, THREADS, OWN_PLACE, OWN_BYTES, TEAM = range(37, 42)
 OPERATIONS, TASKS, STAGES, PROGRAMS = range(42, 46)  # addresses of the plan's tables
-KERNELS, ROWS_KERNEL, TILES = 64, 95, 96  # addresses: kernels by opcode, micro-kernels
-SHARED_WORDS = 160
+PACKS, ROOM, FIRST, STOP, NEGATIVE = range(46, 51)  # of a prediction: see execute.predict
+KERNELS, TILES, ROWS_KERNELS = 64, 96, 144  # addresses: kernels by opcode, micro-kernels by number
+SHARED_WORDS = 176
 
 # Operations. Each has these first: of a task's rows it takes `most` at most, from `chunk` on.
 OPERATION_WORDS = 40
@@ -38,7 +39,7 @@ FIELDS = {
         *("rows", "inner", "ones", "a", "a_row", "a_step", "words", "words_row", "b", "b_step"),
         *("bias", "width", "total", "slots", "slot_size", "target", "rate", "by_leaf", "part"),
         *("offsets", "distance", "finds", "x", "x_row", "c", "c_row", "columns", "gate"),
-        *("itemsize", "vector"),
+        *("itemsize", "vectors"),
     ),
     # Words of what is not zero, by rows and by columns.
     "find": (

@@ -31,7 +31,7 @@ def _move(row, shared, own):
 
 def _add(zero):
     def add_parts(row, shared, own):
-        """parts[left] = parts[left] + parts[right] for each pair, `apart` bytes from one to another."""
+        """parts[left] = parts[left] + parts[right] for each pair; `apart` bytes lie between."""
         it = _add_at(row)
         parts, pairs = place(it.parts, shared, own), place(it.pairs, shared, own)
         for pair in range(it.count):

@@ -15,7 +15,7 @@ Images of MNIST, where 19% is not zero, take a third of the time that the FMAs o
 from functools import cache
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, errors, types
 from numba.extending import intrinsic
 
 from fastmlp_kernels.blocking import LINE, REGISTERS, VECTOR_BITS
@@ -40,7 +40,7 @@ ROWS_EACH = 64  # of C, which wait in the level-2 cache for the next rows of B
 # be found, and for FETCH_ROWS more, or 0; copies: whether these elements are copied to A.
 # `opens`: total starts at +0; with a rate, it is not stored, but the target falls.
 ARGUMENTS = (
-    *("vectors", "rows", "words", "words_row", "a", "a_row", "a_step", "b", "b_step"),
+    *("rows", "words", "words_row", "a", "a_row", "a_step", "b", "b_step"),
     *("total", "opens", "target", "rate", "fails", "ahead", "sources", "copies"),
 )
 
@@ -174,35 +174,30 @@ class SparseRows(Emitter):
 
 
 @intrinsic
-def _sparse_rows(typing_context, real, arguments):
-    """Run the loop for as many vectors as the first argument tells; `real` gives the dtype."""
+def _sparse_rows(typing_context, real, vectors, arguments):
+    """Run the loop for rows of so many vectors; `real` gives the dtype."""
+    if not isinstance(vectors, types.IntegerLiteral):
+        raise errors.RequireLiteralValue("expected a constant number of vectors")
+    count = vectors.literal_value
 
     def codegen(context, builder, signature, values):
-        named = dict(zip(ARGUMENTS, cgutils.unpack_tuple(builder, values[1]), strict=True))
-        end = builder.append_basic_block("end")
-        switch = builder.switch(named["vectors"], end)
-        for vectors in range(1, MOST_VECTORS + 1 if VECTOR_BITS else 1):
-            block = builder.append_basic_block(f"vectors.{vectors}")
-            switch.add_case(constant(vectors), block)
-            builder.position_at_end(block)
-            SparseRows(builder, signature.args[0], named, vectors).emit()
-            builder.branch(end)
-        builder.position_at_end(end)
+        named = dict(zip(ARGUMENTS, cgutils.unpack_tuple(builder, values[-1]), strict=True))
+        SparseRows(builder, signature.args[0], named, count).emit()
         return context.get_dummy_value()
 
-    return types.void(real, arguments), codegen
+    return types.void(real, vectors, arguments), codegen
 
 
-def _rows(zero):
+def _rows(zero, vectors):
     def sparse_rows(
-        vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target, rate,
-        fails, ahead, sources, copies,
+        rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target, rate, fails,
+        ahead, sources, copies,
     ):  # fmt: skip
         _sparse_rows(
-            zero,
+            zero, vectors,
             (
-                vectors, rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target,
-                rate, fails, ahead, sources, copies,
+                rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target, rate,
+                fails, ahead, sources, copies,
             ),
         )  # fmt: skip
 
@@ -210,6 +205,7 @@ def _rows(zero):
 
 
 @cache
-def rows_kernel(dtype):
-    """The address of the compiled loop for a NumPy dtype, float32 or float64."""
-    return address_of(_rows(dtype.type(0)), tuple([types.int64] * len(ARGUMENTS)))
+def rows_kernel(dtype, vectors):
+    """The address of the compiled loop for a NumPy dtype and rows of C of so many vectors."""
+    arguments = tuple([types.int64] * len(ARGUMENTS))
+    return address_of(_rows(dtype.type(0), vectors), arguments)

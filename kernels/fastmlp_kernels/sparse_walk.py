@@ -14,7 +14,7 @@ from fastmlp_kernels.jit import address_of, jit
 from fastmlp_kernels.memory import array_at, fetch_to_write
 from fastmlp_kernels.operands import KERNEL, moved, operation_at, own_at, place, set_word, word
 from fastmlp_kernels.parallel import call
-from fastmlp_kernels.record import FAILED, LEAF, LEFT, LINE, ORDER, ROWS_KERNEL, WORD
+from fastmlp_kernels.record import FAILED, LEAF, LEFT, LINE, ORDER, ROWS_KERNELS, WORD
 from fastmlp_kernels.sparse import FETCH_ROWS, ROWS_EACH
 
 WORD_BYTES = 8
@@ -81,7 +81,7 @@ def _add_leaf(row, shared, own, places, leaf):
             k = start + number * WORD
             finds = sources if k < it.finds * WORD and not is_one else 0
             call(
-                word(shared, ROWS_KERNEL), row_bytes // it.vector, left,
+                word(shared, ROWS_KERNELS + it.vectors), left,
                 words + (first * it.words_row + k // WORD) * WORD_BYTES, it.words_row,
                 ones if is_one else a + (first * it.a_row + k * it.a_step) * size,
                 0 if is_one else it.a_row, 0 if is_one else it.a_step, b + k * it.b_step * size,
@@ -96,7 +96,8 @@ def _add_leaf(row, shared, own, places, leaf):
 def _sparse(zero):
     def sparse(row, shared, own):
         it, me = _at(row), own_at(own)
-        size, by_leaf, inner, slots = it.itemsize, it.by_leaf, it.inner, place(it.slots, shared, own)
+        size, by_leaf, inner = it.itemsize, it.by_leaf, it.inner
+        slots = place(it.slots, shared, own)
         rows = it.rows if it.rows else me.rows
         a = moved(it.a, me.row * size * (it.a_step if by_leaf else it.a_row), shared, own)
         words = moved(it.words, me.row * it.words_row * WORD_BYTES, shared, own)

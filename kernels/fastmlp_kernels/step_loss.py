@@ -7,7 +7,8 @@ import numpy as np
 from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.log_softmax import loss_gradient
 from fastmlp_kernels.memory import array_at, load, store
-from fastmlp_kernels.operands import KERNEL, moved, operation_at, own_at, place
+from fastmlp_kernels.operands import KERNEL, moved, operation_at, own_at, place, set_word
+from fastmlp_kernels.record import NEGATIVE
 
 _loss_at, _argmax_at = operation_at["loss"], operation_at["argmax"]
 
@@ -38,7 +39,10 @@ def _argmax(zero):
     itemsize = zero.itemsize
 
     def first_largest(row, shared, own):
-        """The index of the largest logit of each row, of the first NaN if there is one."""
+        """The index j of the largest logit of each row, of the first NaN if there is one.
+
+        Where that logit isn't finite, it is -1 - j, and NEGATIVE tells so.
+        """
         it, me = _argmax_at(row), own_at(own)
         logits = moved(it.logits, me.row * it.row_size * itemsize, shared, own)
         classes = moved(it.classes, me.row * 8, shared, own)
@@ -48,6 +52,9 @@ def _argmax(zero):
                 value = load(zero, logits, i * it.row_size + j)
                 if value > best or (value != value and best == best):
                     best, at = value, j
+            if not abs(best) < np.inf:
+                at = -1 - at
+                set_word(shared, NEGATIVE, 1)
             store(np.int64(at), classes, i)
 
     return first_largest

@@ -1,4 +1,4 @@
-"""Operations of a plan on weights: packed copies, updates, rates; see record.py for their fields."""
+"""Operations of a plan on weights: packed copies, updates, rates; see record.py for fields."""
 
 from functools import cache
 

@@ -1,0 +1,83 @@
+"""What a plan names has addresses once it is compiled: its tables, its kernels, its tiles."""
+
+from typing import Any
+
+import numpy as np
+from fastmlp_kernels import (
+    product_walk,
+    record,
+    rows,
+    sparse,
+    sparse_walk,
+    step_loss,
+    weights,
+    zeros,
+)
+from fastmlp_kernels.cpu import architecture, vector_bits
+from fastmlp_kernels.jit import expect_kernels
+from fastmlp_kernels.microkernel import tile_kernel
+
+from .checks import Array
+from .plan.blocking import Machine, machine
+from .plan.table import Plan
+
+DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
+
+
+def this_machine() -> Machine:
+    """Return what of this CPU decides."""
+    return machine(vector_bits(), architecture() == "aarch64")
+
+
+def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
+    """Return what threads share of a plan, whose kernels are compiled for a dtype if need be."""
+    words = np.zeros(record.SHARED_WORDS, np.int64)
+    words[record.THREADS], words[record.OWN_BYTES] = plan.threads, plan.own
+    place = plan.words.ctypes.data
+    tables = record.PROGRAMS, record.STAGES, record.TASKS, record.OPERATIONS, record.PLAN
+    for table, start in zip(tables, plan.starts, strict=True):
+        words[table] = place + 8 * start
+    expect_kernels(len(plan.kinds) + len(plan.vectors) + len(plan.shapes))
+    for kind in sorted(plan.kinds):
+        words[record.KERNELS + record.OPCODES[kind]] = _kernel(kind, dtype)
+    for vectors in sorted(plan.vectors):
+        words[record.ROWS_KERNELS + vectors] = sparse.rows_kernel(dtype, vectors)
+    for number in sorted(plan.shapes):
+        words[record.TILES + number] = tile_kernel(dtype, *this_machine().shapes[number])
+    return words
+
+
+def compile_all(dtype: np.dtype[Any]) -> None:
+    """Compile what any plan may name, for a dtype."""
+    shapes, vectors = this_machine().shapes, range(1, sparse.MOST_VECTORS + 1)
+    if not vector_bits():
+        vectors = range(0)  # no product passes over zeros
+    expect_kernels(len(record.OPCODES) + len(vectors) + len(shapes))
+    for kind in record.OPCODES:
+        _kernel(kind, dtype)
+    for count in vectors:
+        sparse.rows_kernel(dtype, count)
+    for shape in shapes:
+        tile_kernel(dtype, *shape)
+
+
+def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
+    """Return the address of the kernel of an operation."""
+    if kind in ("sgd", "momentum", "adam"):
+        return int(weights.update_kernel(dtype, kind))
+    lanes = this_machine().lanes(dtype.itemsize)
+    makers: dict[str, Any] = {
+        "product": product_walk.product_kernel,
+        "gather": rows.gather_kernel,
+        "move": rows.move_kernel,
+        "sparse": lambda: sparse_walk.sparse_walk_kernel(dtype),
+        "find": lambda: zeros.find_kernel(dtype),
+        "watch": lambda: zeros.watch_kernel(dtype),
+        "pack": lambda: weights.pack_kernel(dtype, lanes),
+        "rates": lambda: weights.rates_kernel(dtype),
+        "loss": lambda: step_loss.loss_kernel(dtype),
+        "argmax": lambda: step_loss.argmax_kernel(dtype),
+        "join": lambda: rows.join_kernel(dtype),
+        "add": lambda: rows.add_kernel(dtype),
+    }
+    return int(makers[kind]())
