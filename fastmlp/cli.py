@@ -247,7 +247,7 @@ def _info(options: argparse.Namespace) -> int:
     import numba
     import numpy
     from fastmlp_kernels.cache import cache_folder, clear_folder, folder_size
-    from fastmlp_kernels.cpu import vector_bits
+    from fastmlp_kernels.cpu import cpu_name, vector_bits
     from numba.np.ufunc.parallel import threading_layer
 
     bits = vector_bits()
@@ -270,19 +270,6 @@ def _info(options: argparse.Namespace) -> int:
     for name, value in rows.items():
         print(f"{name:<{width}}  {value}")
     return 0
-
-
-def cpu_name() -> str:
-    """Return the CPU's name as the system has it, and LLVM's in brackets."""
-    import llvmlite.binding
-
-    name = llvmlite.binding.get_host_cpu_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{models[0] if models else platform.processor() or platform.machine()} ({name})"
 
 
 def _count(text: str) -> int:

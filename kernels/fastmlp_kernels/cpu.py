@@ -4,6 +4,7 @@ import os
 import platform
 import re
 from functools import cache
+from pathlib import Path
 
 import llvmlite.binding as llvm
 from numba.core.registry import cpu_target
@@ -24,6 +25,17 @@ def architecture() -> str:
     """Return "x86_64", "aarch64", or what else the machine calls itself."""
     machine = platform.machine().lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+def cpu_name() -> str:
+    """Return the CPU's name as the system has it, and LLVM's in brackets."""
+    name = llvm.get_host_cpu_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor() or platform.machine()} ({name})"
 
 
 @cache
