@@ -77,7 +77,7 @@ def test_errors_say_expected_got_and_mend(module):
     log = module.Log()
     with pytest.raises(RuntimeError, match=r"Log\.backward: expected a forward"):
         log.backward(np.ones(3))
-    with pytest.raises(TypeError, match=r"x: expected float32 or float64, got int64; convert"):
+    with pytest.raises(TypeError, match=r"x: expected float32 or float64, got int64; pass "):
         log.forward(np.arange(3))
     log.forward(np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"grad_y: expected shape \(2, 3\).*got shape \(3, 2\)"):

@@ -42,7 +42,6 @@ def _fma_chains(typing_context, real, steps):
     return real(real, steps), codegen
 
 
-@jit
 def flops(itemsize, steps):
     """The floating-point operations of one thread's chains."""
     return 2 * ACCUMULATORS * max(1, VECTOR_BITS // 8 // itemsize) * steps
