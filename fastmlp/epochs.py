@@ -30,13 +30,25 @@ NO_ORDER = np.empty(0, np.int64)
 
 
 class Steps(NamedTuple):
-    """What the steps of an epoch need, besides the arrays that they change."""
+    """What the steps of an epoch need, besides the arrays that they change.
+
+    constants: (steps, 8), see Schedule.constants; rides: see Schedule.rides.
+    """
 
     sizes: tuple[int, ...]
     bias: tuple[bool, ...]
     optimizer: str
-    constants: Array  # (steps, 8): see Schedule.constants
+    constants: Array
     batch_size: int
+    rides: bool
+
+
+class Weights(NamedTuple):
+    """What an epoch changes: all parameters, the optimizer's states, and the losses (N,)."""
+
+    parameters: Array
+    states: Array
+    losses: Array
 
 
 def train(
@@ -44,27 +56,24 @@ def train(
     order: Array | None,
     labels: Array,
     steps: Steps,
-    parameters: Array,
-    states: Array,
-    losses: Array,
+    weights: Weights,
     num_threads: int,
 ) -> int:
     """Run the steps in order on batches of x, the last may be shorter; return the hits.
 
-    labels: in the order of the samples. parameters, states and losses (N,) are written.
+    labels: in the order of the samples. The weights and the losses are written.
     """
-    first, hits, count = 0, 0, len(steps.constants)
-    skips, skips_x = vector_bits() != 0, pays_to_skip(x, steps.sizes)
-    while first < count:
-        start = first * steps.batch_size
-        rest = steps._replace(constants=steps.constants[first:])
-        shared = _run(
-            x if order is not None else x[start:], None if order is None else order[start:],
-            labels[start:], rest, parameters, states, losses[start:], num_threads, skips, skips_x,
-        )  # fmt: skip
-        hits += int(shared[record.HITS_DONE])
+    passes = vector_bits() != 0, pays_to_skip(x, steps.sizes)
+    first, hits = _run(x, order, labels, steps, weights, num_threads, passes)
+    if first < len(steps.constants):
         # Steps that a zero would change are made again, and all behind them, without passing over.
-        first, skips, skips_x = first + int(shared[record.STEPS_DONE]), False, False
+        start = first * steps.batch_size
+        more = _run(
+            x if order is not None else x[start:], None if order is None else order[start:],
+            labels[start:], steps._replace(constants=steps.constants[first:]),
+            weights._replace(losses=weights.losses[start:]), num_threads, (False, False),
+        )  # fmt: skip
+        hits += more[1]
     return hits
 
 
@@ -73,33 +82,35 @@ def _run(
     order: Array | None,
     labels: Array,
     steps: Steps,
-    parameters: Array,
-    states: Array,
-    losses: Array,
+    weights: Weights,
     num_threads: int,
-    skips: bool,
-    skips_x: bool,
-) -> Array:
-    """Run a plan of the steps until its end, or until it fails; return the words it has shared."""
-    dtype, count, batch = parameters.dtype, len(steps.constants), steps.batch_size
-    last = len(labels) - (count - 1) * batch
+    passes: tuple[bool, bool],
+) -> tuple[int, int]:
+    """Run a plan of the steps until its end, or until it fails; return how many, and the hits.
+
+    passes: whether hidden layers may pass over zeros, and whether the first one shall.
+    """
+    itemsize, count, samples = x.itemsize, len(steps.constants), len(labels)
+    batch = min(steps.batch_size, samples)
+    last = samples - (count - 1) * batch
     training = Training(
-        steps.sizes, steps.bias, dtype.itemsize, min(batch, len(labels)),
-        last if last < min(batch, len(labels)) else 0, num_threads, steps.optimizer,
-        steps.optimizer == "sgd" and _rates_alone(steps.constants, dtype), order is not None,
-        count >= FEWEST_STEPS, skips, skips_x, (),
+        steps.sizes, steps.bias, itemsize, batch, last if last < batch else 0, num_threads,
+        steps.optimizer, steps.rides, order is not None, count >= FEWEST_STEPS, *passes, (),
     )  # fmt: skip
-    if skips_x:
+    if passes[1]:
         training = training._replace(groups=_groups(x, training))
     prepared = prepare(training)
     shared = prepared.words.copy()
-    shared[record.STEPS], shared[record.LEFT] = count, len(labels)
-    memory = np.zeros(prepared.size + count * dtype.itemsize, np.uint8)
+    shared[record.STEPS], shared[record.LEFT] = count, samples
+    # Watches look at padding, too, which nobody writes: it has to be finite.
+    memory = (np.zeros if prepared.watches else np.empty)(
+        prepared.size + count * itemsize, np.uint8
+    )
     prepared.train(
-        x, NO_ORDER if order is None else order, labels, parameters, states, steps.constants,
-        losses, memory, shared, prepared.worker,
+        x, NO_ORDER if order is None else order, labels, *weights[:2], steps.constants,
+        weights.losses, memory, shared, prepared.worker,
     )  # fmt: skip
-    return shared
+    return int(shared[record.STEPS_DONE]), int(shared[record.HITS_DONE])
 
 
 class Prepared(NamedTuple):
@@ -108,6 +119,7 @@ class Prepared(NamedTuple):
     plan: Plan
     words: Array
     size: int
+    watches: bool
     train: Any
     worker: int
 
@@ -131,7 +143,8 @@ def prepare(training: Training) -> Prepared:
         words[record.MOVES + base] = by
     words[record.RATE], words[record.LAST_ROWS] = plan.buffers, training.last
     size = record.LINE + record.team_bytes(plan.threads) + plan.threads * plan.own + plan.buffers
-    return Prepared(plan, words, size, execute.train[dtype], execute.worker())
+    watches = "watch" in plan.kinds
+    return Prepared(plan, words, size, watches, execute.train[dtype], execute.worker())
 
 
 def pays_to_skip(x: Array, sizes: tuple[int, ...]) -> bool:
@@ -171,11 +184,3 @@ def share_groups(x: Array, count: int, num_threads: int) -> tuple[tuple[int, ...
         loads[thread] += weights_of[group]
         weights_of[group] = 0
     return tuple(map(tuple, groups))
-
-
-def _rates_alone(constants: Array, dtype: np.dtype[Any]) -> bool:
-    """Return whether an update of sgd is its finite rate alone."""
-    # Where rounding to float32 gives infinity: at its largest number and half of the last place.
-    limit = 2.0**128 - 2.0**103 if dtype.itemsize == 4 else np.inf
-    rates = np.abs(constants[:, 1])
-    return bool(rates.max() < limit and constants[0, 0] == 0)

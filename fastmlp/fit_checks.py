@@ -50,6 +50,13 @@ class Schedule(NamedTuple):
     weight_decay: float
     batch_size: int
     epochs: int
+    largest_rate: float  # without its sign
+
+    def rides(self, dtype: np.dtype[Any]) -> bool:
+        """Return whether an update is W - rate * gradient, with finite rates of a dtype."""
+        # Rounded to float32, a number is infinite from its largest and half of the last place on.
+        limit = 2.0**128 - 2.0**103 if dtype.itemsize == 4 else math.inf
+        return self.optimizer == "sgd" and self.weight_decay == 0 and self.largest_rate < limit
 
     def steps(self, epoch: int) -> range:
         """Return the numbers of an epoch's steps, counted from the first epoch on."""
@@ -126,7 +133,8 @@ def checked_schedule(
         raise shape_error("weight_decay", "0 or more", decay, usual("weight_decay"))
     steps = epochs * -(-samples // batch_size)
     rates = _rates(learning_rate, steps, epochs)
-    return Schedule(optimizer, rates, decay_rate("momentum", momentum), decay, batch_size, epochs)
+    mu, largest = decay_rate("momentum", momentum), float(np.abs(rates).max())
+    return Schedule(optimizer, rates, mu, decay, batch_size, epochs, largest)
 
 
 def _rates(learning_rate: Any, steps: int, epochs: int) -> Array:

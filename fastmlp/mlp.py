@@ -171,10 +171,11 @@ class MLP(Estimator):
         parameters, losses = self.flat_parameters.copy(), np.empty(len(x), self.dtype)
         steps = epochs.Steps(
             self.sizes, self.bias, schedule.optimizer, schedule.constants(number),
-            schedule.batch_size,
+            schedule.batch_size, schedule.rides(self.dtype),
         )  # fmt: skip
+        weights = epochs.Weights(parameters, states, losses)
         threads = threads_for(schedule.batch_size * parameters.size)
-        hits = epochs.train(x, order, labels, steps, parameters, states, losses, threads)
+        hits = epochs.train(x, order, labels, steps, weights, threads)
         return Epoch(parameters, losses, hits)
 
 

@@ -48,10 +48,10 @@ def compiled_steps(model, x, order, labels, schedule, steps, num_threads):
     states = np.zeros(STATES[schedule.optimizer] * parameters.size, dtype)
     first = epochs.Steps(
         model.sizes, model.bias, schedule.optimizer, schedule.constants(0)[:steps],
-        schedule.batch_size,
+        schedule.batch_size, schedule.rides(dtype),
     )  # fmt: skip
-    losses = np.empty(len(x), dtype)
-    epochs.train(x, order, labels, first, parameters, states, losses, num_threads)
+    weights = epochs.Weights(parameters, states, np.empty(len(x), dtype))
+    epochs.train(x, order, labels, first, weights, num_threads)
     return parameters
 
 

@@ -185,8 +185,8 @@ def worker():
 def train(x, order, labels, parameters, states, constants, losses, memory, shared, code):
     """Run a plan of training: its steps until the end, or until one has failed.
 
-    shared (SHARED_WORDS,): all but the addresses of these arrays. memory: zeros, with room for the
-    team, the threads' own memory, the buffers, and a rate for each step. code: the worker.
+    shared (SHARED_WORDS,): all but the addresses of these arrays. memory: room for the team,
+    the threads' own memory, the buffers, and a rate for each step. code: the worker.
     """
     shared[X], shared[LABELS] = address(x), address(labels)
     shared[ORDER] = address(order) if order.size else 0
@@ -197,6 +197,10 @@ def train(x, order, labels, parameters, states, constants, losses, memory, share
     shared[OWN_PLACE] = shared[TEAM] + TEAM_LINES * LINE + threads * LINE
     shared[BUFFERS] = shared[OWN_PLACE] + threads * shared[OWN_BYTES]
     shared[RATE] += shared[BUFFERS]
+    for number in range((shared[OWN_PLACE] - shared[TEAM]) // 8):
+        set_word(shared[TEAM], number, 0)
+    for thread in range(threads):
+        own_at(shared[OWN_PLACE] + thread * shared[OWN_BYTES]).hits = 0
     run_team(code, shared, threads)
     keep_alive(memory)
 
