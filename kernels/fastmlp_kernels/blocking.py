@@ -27,10 +27,6 @@ REST_ROWS = (4, 2, 1)
 WIDE_ROWS = (2, 1) if MAX_VECTORS == 4 else (1,)
 WIDE_VECTORS = 8
 
-# In training they also serve gradients that come back from up to so many outputs: there a tile's
-# start and end cost more than its chains. An epoch of 784-100-10 took 0.95 of its time so.
-SHORT_INNER = 16
-
 # Masked stores and sub-vector broadcasts cost nothing with AVX-512 and much elsewhere. Masked loads
 # cost little with AVX, too, and NEON has none: without them B is packed where its last columns fill
 # no vector, which made 784-100-10 take 26 us for one row, not 8 (Zen 3).
@@ -87,9 +83,6 @@ TALL_RATIO = 4
 # The most blocks of rows that a task has: 768 rows.
 MOST_BLOCKS = 16
 
-# The most samples of a task of training: their activations stay in the level-2 cache.
-MOST_SAMPLE_ROWS = 96
-
 # Tasks for each thread, so that a thread that is held up leaves work for the others.
 TASKS_PER_THREAD = 4
 
@@ -119,16 +112,6 @@ def count_levels(leaves):
 def panel_width(columns, lanes):
     """The elements that a row of a packed panel, or of a partial tile, takes: whole vectors."""
     return (columns + lanes - 1) // lanes * lanes
-
-
-@jit
-def padded_row(columns, itemsize):
-    """The elements from row to row of a buffer of our own: whole vectors of 16 lanes.
-
-    Rows a multiple of 1 KiB apart would share few sets of the caches.
-    """
-    row = (columns + 15) // 16 * 16
-    return row + 16 if row * itemsize % 1024 == 0 else row
 
 
 @jit
@@ -216,13 +199,6 @@ def is_tall(leaves, rows):
 
 
 @jit
-def sample_rows(rows, num_threads):
-    """The samples of a task of training: a share for each thread, whole tiles of 8."""
-    each = (rows + num_threads - 1) // num_threads
-    return min(MOST_SAMPLE_ROWS, (each + 7) // 8 * 8)
-
-
-@jit
 def split_leaves(leaves, num_threads):
     """How many leaves a task runs over: all, or a power of two, so that it is a whole subtree."""
     if num_threads == 1:
@@ -231,32 +207,6 @@ def split_leaves(leaves, num_threads):
     while each * 2 * TASKS_PER_THREAD * num_threads <= leaves:
         each *= 2
     return each
-
-
-@jit
-def end_of_run(leaves, each, num_threads, first):
-    """Where the run of leaves from `first` on ends: whole subtrees, up to `each` leaves long.
-
-    Where the shares of two threads meet, runs are half as long: of 235 leaves in runs of 16, two
-    threads have 120 and 115, not 128 and 107.
-    """
-    half = max(1, each // 2)
-    size = each if first % each == 0 else half
-    for thread in range(1, num_threads):
-        middle = (leaves * thread // num_threads + half // 2) // half * half
-        if first < middle < first + size:
-            size = half
-    return min(first + size, leaves)
-
-
-@jit
-def count_runs(leaves, each, num_threads):
-    """How many runs of up to `each` leaves there are; none if `each` is 0."""
-    count, first = 0, 0
-    while each and first < leaves:
-        first = end_of_run(leaves, each, num_threads, first)
-        count += 1
-    return count
 
 
 @jit

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from fastmlp_kernels.blocking import VECTOR_BITS
 from fastmlp_kernels.emitter import INT, Emitter, constant
 from fastmlp_kernels.jit import jit
-from fastmlp_kernels.memory import load, store
+from fastmlp_kernels.memory import load
 
 WORD = 64  # bits
 WORD_BYTES = 8
@@ -92,39 +92,3 @@ def transpose_bits(typing_context, square):
         return context.get_dummy_value()
 
     return types.void(square), codegen
-
-
-@jit
-def find_rows(zero, x, x_row, itemsize, rows, inputs, words, row_words):
-    """Set the row words number words.start .. words.stop of so many rows of x.
-
-    x, row_words: addresses. x_row: elements from row to row; a row has all words of its inputs.
-    """
-    each = count_words(inputs)
-    for word in range(words.start, words.stop):
-        count = min(WORD, inputs - word * WORD)
-        for row in range(rows):
-            place = x + (row * x_row + word * WORD) * itemsize
-            store(find_word(zero, place, count), row_words, row * each + word)
-
-
-@jit
-def find_columns(rows, inputs, words, row_words, column_words, stride, square):
-    """Set a word of each column that the row words number words.start .. words.stop have.
-
-    Of up to 64 rows, whose row words are at one address, to another, `stride` words from column to
-    column; `square` has room for 64. Behind the last column comes one that is all ones, of which a
-    bias gradient is made.
-    """
-    each, none = count_words(inputs), np.int64(0)
-    for word in range(words.start, words.stop):
-        for row in range(rows):
-            store(load(none, row_words, row * each + word), square, row)
-        for row in range(rows, WORD):
-            store(none, square, row)
-        transpose_bits(square)
-        for bit in range(min(WORD, inputs - word * WORD)):
-            store(load(none, square, bit), column_words, (word * WORD + bit) * stride)
-    if words.stop == each:
-        ones = ~np.uint64(0) >> np.uint64(WORD - rows)
-        store(ones, column_words, inputs * stride)

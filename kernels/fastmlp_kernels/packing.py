@@ -9,7 +9,7 @@ import numpy as np
 
 from fastmlp_kernels.blocking import count_panels, set_panels
 from fastmlp_kernels.jit import jit
-from fastmlp_kernels.memory import array_at, load, store, transpose_block
+from fastmlp_kernels.memory import load, store, transpose_block
 
 
 @jit
@@ -22,20 +22,6 @@ def make_panels(rows, columns, lanes):
 def some_panels(count, columns, lanes):
     """The same, so many."""
     panels = np.empty((count, 5), np.int64)
-    set_panels(columns, lanes, panels)
-    return panels
-
-
-@jit
-def panels_at(place, rows, columns, lanes):
-    """The same in memory of the caller's, 40 bytes a panel."""
-    return some_panels_at(place, count_panels(rows, columns, lanes), columns, lanes)
-
-
-@jit
-def some_panels_at(place, count, columns, lanes):
-    """The same for so many panels."""
-    panels = array_at(np.int64(0), place, 5 * count).reshape(count, 5)
     set_panels(columns, lanes, panels)
     return panels
 
