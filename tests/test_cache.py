@@ -13,10 +13,10 @@ from fastmlp_kernels import cache
 KERNELS = Path(cache.__file__).parent
 SCRIPT = """
 import numpy as np
-from fastmlp_kernels.loss import divide
-total = np.array([6.0], np.float32)
-divide[total.dtype](total, 3)
-print(total[0], "loaded" if divide[total.dtype].stats.cache_hits else "compiled")
+from fastmlp_kernels.loss import mean
+values, total = np.array([1, 2, 6], np.float32), np.empty(64, np.float32)
+mean[values.dtype](values, total)
+print(total[0], "loaded" if mean[values.dtype].stats.cache_hits else "compiled")
 """
 
 
@@ -28,8 +28,8 @@ def kernels(tmp_path):
     return Path(shutil.copytree(KERNELS, copy, ignore=ignored))
 
 
-def divide(kernels):
-    """What a new process makes of 6 / 3, and whether it has loaded or compiled the kernel."""
+def mean(kernels):
+    """What a new process takes for the mean of 1, 2 and 6, and whether it has loaded or compiled the kernel."""
     environment = {"PYTHONPATH": str(kernels.parent), "NUMBA_CACHE_DIR": str(kernels.parent)}
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT],
@@ -43,18 +43,18 @@ def divide(kernels):
 
 def test_a_changed_source_is_compiled_again(kernels):
     """Also one that only others import, and though size and time of the file stay."""
-    assert divide(kernels) == "2.0 compiled"
+    assert mean(kernels) == "3.0 compiled"
     peak, loss, cpu = (kernels / f"{name}.py" for name in ("peak", "loss", "cpu"))
     peak.write_text(peak.read_text() + "# not among the imports of loss.py\n")
-    assert divide(kernels) == "2.0 loaded"
+    assert mean(kernels) == "3.0 loaded"
     before, text = loss.stat(), loss.read_text()
-    loss.write_text(text.replace("total[0] /= ", "total[0] *= "))
+    loss.write_text(text.replace("waiting[0] /= ", "waiting[0] *= "))
     os.utime(loss, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert divide(kernels) == "18.0 compiled"
+    assert mean(kernels) == "27.0 compiled"
     loss.write_text(text)
-    assert divide(kernels) == "2.0 loaded"
+    assert mean(kernels) == "3.0 loaded"
     cpu.write_text(cpu.read_text() + "\n")
-    assert divide(kernels) == "2.0 compiled"
+    assert mean(kernels) == "3.0 compiled"
 
 
 def test_every_source_is_part_of_the_digest_of_all_that_import_it(kernels, monkeypatch):
