@@ -8,21 +8,21 @@ from . import startup as startup  # first: it shows what the imports below raise
 # isort: split
 from . import reference as reference
 from .arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
-from .fit import History
-from .gradient_check import gradient_check
 from .labels import one_hot
-from .log import Log
-from .log_softmax import LogSoftmax
-from .loss import compute_loss
-from .matmul import Matmul
-from .matmul_relu import MatmulRelu
-from .mlp import MLP, NotebookMLP
 from .mnist import mnist_dataset
-from .relu import Relu
-from .softmax import Softmax
+from .model.fit import History
+from .model.mlp import MLP, NotebookMLP
+from .model.training import compute_accuracy, test, train_one_step
+from .operations.gradient_check import gradient_check
+from .operations.log import Log
+from .operations.log_softmax import LogSoftmax
+from .operations.loss import compute_loss
+from .operations.matmul import Matmul
+from .operations.matmul_relu import MatmulRelu
+from .operations.relu import Relu
+from .operations.softmax import Softmax
+from .operations.update import adam, momentum, sgd
 from .threads import get_num_threads, set_num_threads
-from .training import compute_accuracy, test, train_one_step
-from .update import adam, momentum, sgd
 
 __all__ = [
     "MLP",

@@ -8,7 +8,8 @@ import numpy as np
 from fastmlp_kernels import record
 
 import fastmlp
-from fastmlp import epochs, threads
+from fastmlp import threads
+from fastmlp.model import epochs
 from fastmlp.plan.ways import FEWEST_STEPS, Training, count_by_columns
 
 DTYPES = [np.float32, np.float64]

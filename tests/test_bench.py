@@ -15,7 +15,8 @@ from fastmlp_bench.plots import draw
 from fastmlp_bench.providers import PROVIDERS, numpy_lean, plain
 from helpers import DTYPES
 
-from fastmlp import cli, reference
+from fastmlp import reference
+from fastmlp.commands import cli
 
 SMALL_CASES = [
     cases.layer("float32", 9, 30, 7),

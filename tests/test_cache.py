@@ -29,7 +29,7 @@ def kernels(tmp_path):
 
 
 def mean(kernels):
-    """What a new process takes for the mean of 1, 2 and 6, and whether it has loaded or compiled the kernel."""
+    """The mean of 1, 2 and 6 in a new process, and whether that has loaded or compiled it."""
     environment = {"PYTHONPATH": str(kernels.parent), "NUMBA_CACHE_DIR": str(kernels.parent)}
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT],

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import commands
-from fastmlp.cli import main
-from fastmlp.gradient_check import GradientCheck
+from fastmlp.commands import jobs
+from fastmlp.commands.cli import main
+from fastmlp.operations.gradient_check import GradientCheck
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +50,11 @@ def test_training_that_diverges_is_a_users_error(small_mnist, capsys):
 
 
 def test_train_has_the_same_bits_with_any_number_of_threads(small_mnist):
-    model, _ = commands.train(small_mnist, hidden=[64], epochs=1, batch_size=600)
+    model, _ = jobs.train(small_mnist, hidden=[64], epochs=1, batch_size=600)
     fastmlp.set_num_threads(1)
-    twin, _ = commands.train(small_mnist, hidden=[64], epochs=1, batch_size=600)
+    twin, _ = jobs.train(small_mnist, hidden=[64], epochs=1, batch_size=600)
     assert model.flat_parameters.tobytes() == twin.flat_parameters.tobytes()
-    linear, _ = commands.train(small_mnist, hidden=[], epochs=1)
+    linear, _ = jobs.train(small_mnist, hidden=[], epochs=1)
     assert linear.sizes == (784, 10)
 
 
@@ -72,7 +72,7 @@ def test_check(capsys, monkeypatch):
     assert "MatmulRelu" in out
     assert "finite differences" in out
     wrong = [GradientCheck("Relu", "x", "finite differences", 1.0, 1e-6, False)]
-    monkeypatch.setattr(commands, "gradient_check", lambda: wrong)
+    monkeypatch.setattr(jobs, "gradient_check", lambda: wrong)
     assert run("check") == 1
     assert "FAILED" in capsys.readouterr().out
 
@@ -131,8 +131,8 @@ def sets_with(labels, test_labels):
 
 
 def test_a_set_of_other_classes_makes_a_network_of_as_many(capsys, monkeypatch):
-    monkeypatch.setattr(commands, "mnist_dataset", lambda root: sets_with([1, 25], [26, 3]))
-    model, _ = commands.train(hidden=[4], epochs=1)
+    monkeypatch.setattr(jobs, "mnist_dataset", lambda root: sets_with([1, 25], [26, 3]))
+    model, _ = jobs.train(hidden=[4], epochs=1)
     assert model.sizes == (784, 4, 27)
     capsys.readouterr()
     assert run("train", "--notebook") == 2
@@ -151,7 +151,7 @@ def test_a_set_of_other_classes_makes_a_network_of_as_many(capsys, monkeypatch):
     ],
 )
 def test_a_set_that_cannot_be_trained_on_is_one_line(labels, message, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "mnist_dataset", lambda root: sets_with(*labels))
+    monkeypatch.setattr(jobs, "mnist_dataset", lambda root: sets_with(*labels))
     assert run("train") == 2
     error = capsys.readouterr().err
     assert message in error
@@ -160,7 +160,7 @@ def test_a_set_that_cannot_be_trained_on_is_one_line(labels, message, capsys, mo
 
 def test_images_of_another_size_do_not_fit_the_notebook(small_mnist, capsys, monkeypatch):
     sets = (np.zeros((5, 3, 3), np.float32), np.zeros(5, np.int64))
-    monkeypatch.setattr(commands, "mnist_dataset", lambda root: (sets, sets))
+    monkeypatch.setattr(jobs, "mnist_dataset", lambda root: (sets, sets))
     assert run("train", "--notebook") == 2
     assert "expected images of 784 pixels, the notebook's, got 9" in capsys.readouterr().err
 
@@ -169,7 +169,7 @@ def test_interruption_is_one_line(capsys, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "train", interrupt)
+    monkeypatch.setattr(jobs, "train", interrupt)
     assert run("train") == 130
     assert capsys.readouterr().err == "\nfastmlp train: interrupted\n"
 

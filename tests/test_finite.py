@@ -8,8 +8,8 @@ from helpers import DTYPES, assert_same_bits, floats, with_threads
 
 import fastmlp
 from fastmlp import reference
+from fastmlp.model.predictions import DONE
 from fastmlp.plan.ways import STATES
-from fastmlp.predictions import DONE
 
 SIZES = [12, 7, 3]
 VALUES = [np.nan, np.inf, -np.inf]

@@ -7,8 +7,9 @@ import pytest
 from helpers import DTYPES, assert_same_bits, floats, layers_by_columns, with_threads
 
 import fastmlp
-from fastmlp import epochs, reference
-from fastmlp.fit_checks import checked_schedule
+from fastmlp import reference
+from fastmlp.model import epochs
+from fastmlp.model.fit_checks import checked_schedule
 from fastmlp.plan.ways import STATES
 
 SIZES = [20, 17, 6]

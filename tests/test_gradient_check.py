@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp.gradient_check import GradientCheck, format_table, gradient_check
+from fastmlp.operations.gradient_check import GradientCheck, format_table, gradient_check
 
 
 @pytest.mark.parametrize("arithmetic", ["portable", "numpy"])
@@ -92,7 +92,7 @@ def test_the_full_table_catches_a_wrong_operation(name, monkeypatch):
                 return (gradients[0], -gradients[1], *gradients[2:])
             return -gradients
 
-    monkeypatch.setattr(sys.modules["fastmlp.gradient_check"], name, Wrong)
+    monkeypatch.setattr(sys.modules["fastmlp.operations.gradient_check"], name, Wrong)
     failed = {row.operation for row in gradient_check() if not row.passed}
     assert name in failed
     assert any("-" in operation for operation in failed)  # a chain has it too

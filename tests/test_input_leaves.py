@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp import epochs
+from fastmlp.model import epochs
 from fastmlp.plan.blocking import machine
 from fastmlp.plan.ways import Training, choose, count_groups
 

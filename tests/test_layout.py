@@ -15,7 +15,7 @@ STEMS = ["matmul", "relu", "softmax", "log", "matmul_relu", "log_softmax", "upda
 PLACES = [
     "fastmlp/reference/{}.py",
     "kernels/fastmlp_kernels/{}.py",
-    "fastmlp/{}.py",
+    "fastmlp/operations/{}.py",
     "tests/test_{}.py",
     "bench/bench_{}.py",
 ]

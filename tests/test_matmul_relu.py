@@ -4,7 +4,7 @@ from helpers import DTYPES, assert_same_bits, floats, layouts, with_threads
 
 import fastmlp
 from fastmlp import reference
-from fastmlp.matmul_relu import gradient_below
+from fastmlp.operations.matmul_relu import gradient_below
 
 SHAPES = [
     (1, 1, 1), (2, 3, 4), (7, 17, 33), (3, 0, 4), (0, 5, 3), (13, 255, 16), (13, 256, 15),

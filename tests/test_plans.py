@@ -12,7 +12,7 @@ from fastmlp_kernels import record
 from plans import accesses, race, sizes_of_bases
 
 from fastmlp import plan as plans
-from fastmlp.epochs import this_machine
+from fastmlp.model.epochs import this_machine
 from fastmlp.plan.blocking import machine, share
 from fastmlp.plan.blocks import cut
 from fastmlp.plan.step import plan_training

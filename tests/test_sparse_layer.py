@@ -14,7 +14,8 @@ from helpers import (
 )
 
 import fastmlp
-from fastmlp import epochs, reference
+from fastmlp import reference
+from fastmlp.model import epochs
 from fastmlp.plan.ways import STATES
 
 SIZES = [200, 90, 4]  # 4 words of inputs, the last of 8 bits

@@ -12,7 +12,10 @@ from fastmlp import startup
 
 COMMANDS = {
     "module": ["-m", "fastmlp", "info"],
-    "script": ["-c", "import sys; sys.argv = ['/bin/fastmlp', 'info']; from fastmlp.cli import *"],
+    "script": [
+        "-c",
+        "import sys; sys.argv = ['/bin/fastmlp', 'info']; from fastmlp.commands.cli import *",
+    ],
 }
 # Stands for Numba, whose import takes longest, and is interrupted there as Ctrl-C does.
 INTERRUPTED_NUMBA = """

@@ -10,7 +10,8 @@ import pytest
 from helpers import assert_same_bits
 
 import fastmlp
-from fastmlp import cli, reference
+from fastmlp import reference
+from fastmlp.commands import cli
 
 COMMANDS = {
     "help": ["--help"],

@@ -7,8 +7,8 @@ from helpers import DTYPES, assert_same_bits, floats
 
 import fastmlp
 from fastmlp import compute_accuracy, compute_loss, one_hot, reference, test, train_one_step
-from fastmlp.commands import train as train_command
-from fastmlp.commands import train_notebook
+from fastmlp.commands.jobs import train as train_command
+from fastmlp.commands.jobs import train_notebook
 
 ROOT = Path(__file__).parents[1]
 

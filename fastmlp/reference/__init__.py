@@ -1,10 +1,10 @@
 """The operations in plain NumPy: the page to open to learn what an operation means."""
 
 from ..arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
-from ..fit import History
-from ..gradient_check import gradient_check
 from ..labels import one_hot
 from ..mnist import mnist_dataset
+from ..model.fit import History
+from ..operations.gradient_check import gradient_check
 from ..threads import get_num_threads, set_num_threads
 from .log import Log
 from .log_softmax import LogSoftmax

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..checks import Array, real_arrays, remembered
-from ..estimator import Estimator
-from ..parameters import Rng, draw_normal
+from ..model.estimator import Estimator
+from ..model.parameters import Rng, draw_normal
 from .log import Log
 from .log_softmax import LogSoftmax
 from .loss import mean

@@ -10,7 +10,13 @@ from math import sqrt
 import numpy as np
 
 from ..checks import Array
-from ..update_checks import decay_rate, real_number, refuse_overlap, step_number, updatable
+from ..operations.update_checks import (
+    decay_rate,
+    real_number,
+    refuse_overlap,
+    step_number,
+    updatable,
+)
 
 
 def sgd(params: Sequence[Array], grads: Sequence[Array], learning_rate: float) -> None:

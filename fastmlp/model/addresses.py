@@ -17,9 +17,9 @@ from fastmlp_kernels.cpu import architecture, vector_bits
 from fastmlp_kernels.jit import expect_kernels
 from fastmlp_kernels.microkernel import tile_kernel
 
-from .checks import Array
-from .plan.blocking import Machine, machine
-from .plan.table import Plan
+from ..checks import Array
+from ..plan.blocking import Machine, machine
+from ..plan.table import Plan
 
 DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
 

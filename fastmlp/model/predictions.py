@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from fastmlp_kernels import execute, record
 
+from ..checks import Array
+from ..plan.predict import FEW, MANY, SOME, Prediction, plan_prediction
+from ..plan.table import Plan
 from .addresses import shared_words, this_machine
-from .checks import Array
-from .plan.predict import FEW, MANY, SOME, Prediction, plan_prediction
-from .plan.table import Plan
 
 # What `Predictor.run` tells, a bit each: the results are written; x holds NaN or inf; a class is
 # below 0. The rest is how many samples had their label as first largest logit.

@@ -12,8 +12,8 @@ from fastmlp_kernels.cpu import VARIABLE, vector_bits
 
 import fastmlp
 
-from .addresses import compile_all
-from .checks import FLOATS
+from ..checks import FLOATS
+from ..model.addresses import compile_all
 
 
 def compile_kernels(dtypes: Sequence[str] = (), widths: Sequence[int] = ()) -> int:

@@ -5,21 +5,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import epochs, notebook
-from .arithmetic_mode import is_numpy
-from .checks import Array, real_arrays, remembered
+from .. import notebook
+from ..arithmetic_mode import is_numpy
+from ..checks import Array, real_arrays, remembered
+from ..operations.log import Log
+from ..operations.log_softmax import LogSoftmax
+from ..operations.loss import mean
+from ..operations.matmul_relu import affine, gradient_below
+from ..operations.softmax import Softmax
+from ..operations.update import adam, momentum, sgd
+from ..threads import threads_for
+from . import epochs
 from .estimator import Estimator
 from .fit import Epoch, Samples
 from .fit_checks import Data, Schedule
-from .log import Log
-from .log_softmax import LogSoftmax
-from .loss import mean
-from .matmul_relu import affine, gradient_below
 from .parameters import Rng, draw_normal
 from .predictions import DONE, HITS_BIT, NEGATIVE, NO_REALS, NOT_FINITE, Predictor, predictor
-from .softmax import Softmax
-from .threads import threads_for
-from .update import adam, momentum, sgd
 
 _CLASS = np.dtype(np.int64)
 _NO_CLASSES = np.empty(0, _CLASS)

@@ -10,13 +10,13 @@ from typing import TypeAlias
 import numpy as np
 from fastmlp_kernels.notices import progress as compiler
 
-from .checks import Array
-from .gradient_check import format_table, gradient_check
-from .labels import one_hot
-from .mlp import MLP, NotebookMLP
-from .mnist import mnist_dataset
-from .parameters import bit_generator
-from .training import test, train_one_step
+from ..checks import Array
+from ..labels import one_hot
+from ..mnist import mnist_dataset
+from ..model.mlp import MLP, NotebookMLP
+from ..model.parameters import bit_generator
+from ..model.training import test, train_one_step
+from ..operations.gradient_check import format_table, gradient_check
 
 Root: TypeAlias = str | os.PathLike[str] | None
 

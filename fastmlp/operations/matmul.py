@@ -6,10 +6,10 @@ import numpy as np
 from fastmlp_kernels import matmul as kernels
 from fastmlp_kernels.product import compiled
 
-from . import notebook
-from .arithmetic_mode import is_numpy
-from .checks import Array, like, matrix, output, product_shapes, real_arrays, remembered
-from .threads import threads_for
+from .. import notebook
+from ..arithmetic_mode import is_numpy
+from ..checks import Array, like, matrix, output, product_shapes, real_arrays, remembered
+from ..threads import threads_for
 
 
 class Matmul:

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 import fastmlp
 
-from .arithmetic_mode import get_arithmetic
-from .commands import UserError, as_user_error
-from .startup import USER_ERROR, tell, write_nothing_more
+from ..arithmetic_mode import get_arithmetic
+from ..startup import USER_ERROR, tell, write_nothing_more
+from .jobs import UserError, as_user_error
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 NO_READER = 141  # 128 + SIGPIPE
@@ -208,9 +208,9 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from . import commands
+    from . import jobs
 
-    with commands.as_user_error(ValueError):
+    with jobs.as_user_error(ValueError):
         fastmlp.set_num_threads(options.threads or fastmlp.get_num_threads())
     given = {
         name: value
@@ -218,7 +218,7 @@ def _train(options: argparse.Namespace) -> int:
         if (value := getattr(options, name)) is not None
     }
     if not options.notebook:
-        commands.train(options.data, **given)
+        jobs.train(options.data, **given)
         return 0
     for name in ("batch_size", "hidden"):
         if name in given:
@@ -226,14 +226,14 @@ def _train(options: argparse.Namespace) -> int:
                 f"--{name.replace('_', '-')}: expected without --notebook, whose job is fixed; "
                 "leave one of them out"
             )
-    commands.train_notebook(options.data, **given)
+    jobs.train_notebook(options.data, **given)
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    from . import commands
+    from . import jobs
 
-    return 0 if commands.check() else 1
+    return 0 if jobs.check() else 1
 
 
 def _compile(options: argparse.Namespace) -> int:

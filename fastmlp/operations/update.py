@@ -11,8 +11,8 @@ import numpy as np
 from fastmlp_kernels import update as kernels
 from fastmlp_kernels.update import UpdateKernel
 
-from .checks import FLOATS, Array
-from .threads import threads_for
+from ..checks import FLOATS, Array
+from ..threads import threads_for
 from .update_checks import (
     GRADS,
     Checked,

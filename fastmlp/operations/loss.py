@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from fastmlp_kernels import loss as kernels
 
-from .arithmetic_mode import is_numpy
-from .checks import Array
-from .labels import fitting_labels
+from ..arithmetic_mode import is_numpy
+from ..checks import Array
+from ..labels import fitting_labels
 
 _LEVELS = 64  # of the tree of any number of leaves
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from .checks import Array
-from .labels import accuracy_of
-from .loss import compute_loss
+from ..checks import Array
+from ..labels import accuracy_of
+from ..operations.loss import compute_loss
+from ..operations.update import sgd
 from .mlp import MLP
-from .update import sgd
 
 
 def compute_accuracy(log_prob: Array, labels: Array) -> Any:

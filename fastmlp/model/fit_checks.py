@@ -7,11 +7,11 @@ import numpy as np
 from fastmlp_kernels.record import CONSTANTS_EACH
 from numpy.typing import ArrayLike
 
-from .checks import Array, dtype_error, integer, not_finite, plain_array, shape_error
-from .labels import class_labels
-from .mends import usual
-from .plan.ways import STATES
-from .update_checks import decay_rate, real_number
+from ..checks import Array, dtype_error, integer, not_finite, plain_array, shape_error
+from ..labels import class_labels
+from ..mends import usual
+from ..operations.update_checks import decay_rate, real_number
+from ..plan.ways import STATES
 
 if TYPE_CHECKING:
     from .estimator import Estimator

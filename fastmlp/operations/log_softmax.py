@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from fastmlp_kernels import log_softmax as kernels
 
-from . import notebook
-from .arithmetic_mode import is_numpy
-from .checks import Array, like, real_arrays, remembered, rows_of_classes
-from .threads import threads_for
+from .. import notebook
+from ..arithmetic_mode import is_numpy
+from ..checks import Array, like, real_arrays, remembered, rows_of_classes
+from ..threads import threads_for
 
 _FORWARD_WORK = 16  # multiply-adds that an element's exp, sum and division cost
 

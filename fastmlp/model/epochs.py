@@ -7,11 +7,10 @@ import numpy as np
 from fastmlp_kernels import execute, record
 from fastmlp_kernels.cpu import vector_bits
 
-from .addresses import DTYPES, shared_words, this_machine
-from .checks import Array
-from .plan.step import MOST_PLANS, plan_training
-from .plan.table import Plan
-from .plan.ways import (
+from ..checks import Array
+from ..plan.step import MOST_PLANS, plan_training
+from ..plan.table import Plan
+from ..plan.ways import (
     FEWEST_STEPS,
     SMALLEST_WEIGHTS,
     Training,
@@ -19,6 +18,7 @@ from .plan.ways import (
     goes_by_groups,
     run_of_leaves,
 )
+from .addresses import DTYPES, shared_words, this_machine
 
 # An element that is not zero took 2.7 to 3.6 ns in products that pass over zeros (100 columns,
 # AVX2), where the limit of the FMAs of all elements, zero or not, was 2.0 ns each.

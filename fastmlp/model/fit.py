@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .checks import Array, all_finite
+from ..checks import Array, all_finite
+from ..labels import one_hot
+from ..plan.ways import STATES
 from .fit_checks import BETA1, BETA2, EPSILON, Data, Schedule
-from .labels import one_hot
 from .parameters import shuffled
-from .plan.ways import STATES
 from .progress import progress_bar
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .checks import Array, dtype_error, integer, plain_array, shape_error
+from ..checks import Array, dtype_error, integer, plain_array, shape_error
+from ..mends import numbers_mend
 from .log import Log
 from .log_softmax import LogSoftmax
 from .matmul import Matmul
 from .matmul_relu import MatmulRelu
-from .mends import numbers_mend
 from .relu import Relu
 from .softmax import Softmax
 from .update_checks import real_number

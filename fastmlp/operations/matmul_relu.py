@@ -6,11 +6,11 @@ import numpy as np
 from fastmlp_kernels import matmul_relu as kernels
 from fastmlp_kernels.product import compiled
 
-from . import notebook
-from .arithmetic_mode import is_numpy
-from .checks import Array, bias_row, like, output, product_shapes, real_arrays, remembered
+from .. import notebook
+from ..arithmetic_mode import is_numpy
+from ..checks import Array, bias_row, like, output, product_shapes, real_arrays, remembered
+from ..threads import threads_for
 from .matmul import in_elements, with_contiguous_rows, written
-from .threads import threads_for
 
 
 class MatmulRelu:

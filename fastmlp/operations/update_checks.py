@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .checks import FLOATS, Array, dtype_error, integer, overlaps_itself, plain_array, shape_error
-from .mends import converted_by, numbers_mend, usual
+from ..checks import FLOATS, Array, dtype_error, integer, overlaps_itself, plain_array, shape_error
+from ..mends import converted_by, numbers_mend, usual
 
 GRADS = 1  # the place of grads in the lists params, grads, states: the one that is only read
 

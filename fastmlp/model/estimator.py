@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arithmetic_mode import is_numpy
-from .checks import Array, not_finite
+from ..arithmetic_mode import is_numpy
+from ..checks import Array, not_finite
 from .fit import Epoch, History, Samples, composed_epoch, count_hits, sample_losses, train
 from .fit_checks import Data, Schedule, checked_data, checked_schedule, checked_validation
 from .parameters import Parameters, Rng, bit_generator
@@ -179,4 +179,4 @@ class Estimator(Parameters):
 for _class in (Parameters, Estimator):
     for _name, _method in vars(_class).items():
         if isinstance(_method, FunctionType):
-            _method.__qualname__, _method.__module__ = f"MLP.{_name}", "fastmlp.mlp"
+            _method.__qualname__, _method.__module__ = f"MLP.{_name}", "fastmlp.model.mlp"

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .checks import (
+from ..checks import (
     FLOATS,
     Array,
     converted,
@@ -19,7 +19,7 @@ from .checks import (
     plain_array,
     shape_error,
 )
-from .mends import array_code, numbers_mend, one_hot_mend
+from ..mends import array_code, numbers_mend, one_hot_mend
 
 _WEIGHTS = r"[wW]\d+(_\w+)?"
 _WHAT_IT_HAS = "dir(model) lists what it has"

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from fastmlp_kernels import relu as kernels
 
-from . import notebook
-from .arithmetic_mode import is_numpy
-from .checks import Array, like, real_arrays, remembered
-from .threads import threads_for
+from .. import notebook
+from ..arithmetic_mode import is_numpy
+from ..checks import Array, like, real_arrays, remembered
+from ..threads import threads_for
 
 
 class Relu:
