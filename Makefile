@@ -23,7 +23,7 @@ train: $(INSTALLED) ## train MNIST and print the accuracy for the test images
 	@$(VENV)/bin/fastmlp train
 
 test: lint ## run ruff, mypy and pytest
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest --numprocesses auto --dist worksteal
 
 lint: $(INSTALLED)
 	@$(RUN) -m ruff check .

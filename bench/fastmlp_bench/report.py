@@ -6,6 +6,7 @@ import numpy as np
 
 from .providers import PROVIDERS
 from .results import Results, by_case
+from .startup import CASE as STARTUP
 from .startup import NUMBA
 
 Rows = dict[str, dict[str, Any]]
@@ -154,6 +155,12 @@ def markdown(results: Results, pictures: list[str]) -> str:
             )
     alone = [row for row in results["rows"] if row["provider"] == NUMBA]
     lines += ["", *(f"`{NUMBA}` alone takes {duration(row['median'])}." for row in alone)]
+    lines += [
+        f"With an empty cache fastmlp's first step comes after {duration(row['first_call'])}: that "
+        "compiles the kernels, once for a machine."
+        for row in results["rows"]
+        if (row["operation"], row["provider"]) == (STARTUP[0], "fastmlp")
+    ]
     lines += ["", "**Where fastmlp loses:**", ""]
     lines += [f"- {line}" for line in losses(results)] or ["- nowhere in this run"]
     lines += ["", f"**How cost grows:** {GROWTH}", ""] + [f"- {line}" for line in growth(results)]

@@ -129,8 +129,7 @@ def measure_all(
     total += (STARTUP_ROUNDS[full] + 3) * starts
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
-    hidden = sys.stderr is None
-    with tqdm(total=total, unit=" rounds", dynamic_ncols=True, disable=hidden) as bar:
+    with tqdm(total=total, unit=" rounds", dynamic_ncols=True, disable=not sys.stderr) as bar:
         advance: Callable[[], Any] = bar.update
         for case in chosen + points:
             bar.set_description(case.series or case.name)
