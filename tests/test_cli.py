@@ -188,3 +188,21 @@ def test_the_module_runs_as_a_program():
 def test_the_version_is_the_projects():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert project["version"] == fastmlp.__version__
+
+
+def test_plan(capsys):
+    assert run("plan", "784-100-10", "--batch-size", "128", "--zeros") == 0
+    first, _, *lines, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("784-100-10, float32, adam: 60000 samples in batches of 128, ")
+    assert [line for line in lines if line.endswith(":")] == [
+        *("before the steps:", "a step:", "the last, smaller step:", "after the steps:")
+    ]
+    assert any("sparse" in line for line in lines)
+    assert last.startswith("memory: ")
+    assert run("plan", "20-5-3", "--samples", "150", "--dtype", "float64") == 0
+    shown = capsys.readouterr().out
+    assert "sparse" not in shown
+    assert "last, smaller" in shown
+    for wrong in ("784", "784-0-10", "784-x"):
+        assert run("plan", wrong) == 2
+    assert "expected two sizes or more, got '784'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `check`, `info`, `compile` and `bench`."""
+"""The command line: `fastmlp train`, `check`, `info`, `compile`, `plan` and `bench`."""
 
 import argparse
 import os
@@ -70,7 +70,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="train|check|info|compile|bench"
+        dest="command", required=True, metavar="train|check|info|compile|plan|bench"
     )
     _add_train(commands)
     check = commands.add_parser(
@@ -109,8 +109,36 @@ def _parser() -> _Parser:
         default=[],
         help="default the widest of this CPU; 0: without its fused multiply-add",
     )
+    _add_plan(commands)
     _add_bench(commands)
     return parser
+
+
+def _add_plan(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="show how a training is planned: its stages, tasks, operations and memory",
+        description="Show how an epoch is planned on this CPU, as a table: stage by stage, the "
+        "tasks that threads share, their operations, and the memory.",
+    )
+    plan.set_defaults(run=_plan)
+    plan.add_argument("sizes", type=_sizes, metavar="SIZES", help="such as 784-100-10")
+    plan.add_argument("--batch-size", type=_count, metavar="N", help="default 128")
+    plan.add_argument("--samples", type=_count, metavar="N", help="default 60000")
+    plan.add_argument("--optimizer", choices=["sgd", "momentum", "adam"], help="default adam")
+    plan.add_argument("--dtype", choices=["float32", "float64"], help="default float32")
+    plan.add_argument(
+        "--zeros", action="store_true", help="inputs that are mostly zeros, as in images"
+    )
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from .show_plan import show_plan
+
+    names = ("samples", "batch_size", "optimizer", "dtype", "zeros")
+    given = {name: value for name in names if (value := getattr(options, name))}
+    show_plan(options.sizes, **given)
+    return 0
 
 
 def _add_train(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -274,6 +302,13 @@ def _info(options: argparse.Namespace) -> int:
 
 def _count(text: str) -> int:
     return _integer(text, 1)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(_count(part) for part in text.split("-"))
+    if len(sizes) < 2:
+        raise argparse.ArgumentTypeError(f"expected two sizes or more, got {text!r}")
+    return sizes
 
 
 def _seed(text: str) -> int:

@@ -91,14 +91,7 @@ def _run(
     passes: whether hidden layers may pass over zeros, and whether the first one shall.
     """
     itemsize, count, samples = x.itemsize, len(steps.constants), len(labels)
-    batch = min(steps.batch_size, samples)
-    last = samples - (count - 1) * batch
-    training = Training(
-        steps.sizes, steps.bias, itemsize, batch, last if last < batch else 0, num_threads,
-        steps.optimizer, steps.rides, order is not None, count >= FEWEST_STEPS, *passes, (),
-    )  # fmt: skip
-    if passes[1]:
-        training = training._replace(groups=_groups(x, training))
+    training = describe(x, samples, order is not None, steps, num_threads, passes)
     prepared = prepare(training)
     shared = prepared.words.copy()
     shared[record.STEPS], shared[record.LEFT] = count, samples
@@ -111,6 +104,24 @@ def _run(
         weights.losses, memory, shared, prepared.worker,
     )  # fmt: skip
     return int(shared[record.STEPS_DONE]), int(shared[record.HITS_DONE])
+
+
+def describe(
+    x: Array,
+    samples: int,
+    ordered: bool,
+    steps: Steps,
+    num_threads: int,
+    passes: tuple[bool, bool],
+) -> Training:
+    """Return what the plan of the steps depends on; `passes` as in `_run`."""
+    count, batch = len(steps.constants), min(steps.batch_size, samples)
+    last = samples - (count - 1) * batch
+    training = Training(
+        steps.sizes, steps.bias, x.itemsize, batch, last if last < batch else 0, num_threads,
+        steps.optimizer, steps.rides, ordered, count >= FEWEST_STEPS, *passes, (),
+    )  # fmt: skip
+    return training._replace(groups=_groups(x, training)) if passes[1] else training
 
 
 class Prepared(NamedTuple):
