@@ -159,7 +159,7 @@ def test_numpy_arithmetic_gives_numpys_bits():
             np.ones(3),
             np.ones((3, 2)),
             ValueError,
-            r"x: expected a matrix .* got shape \(3,\); resh",
+            r"x: expected a matrix .* got shape \(3,\); pass np.atl",
         ),
         (np.ones((2, 3)), np.ones((3, 2, 1)), ValueError, r"W: expected a matrix"),
         (
@@ -172,7 +172,7 @@ def test_numpy_arithmetic_gives_numpys_bits():
             np.ones((2, 3), complex),
             np.ones((3, 2)),
             TypeError,
-            r"x: .* got complex128; pass the re",
+            r"x: .* got complex128; pass np.real",
         ),
         ([["a"]], np.ones((1, 2)), TypeError, r"x: expected an array of float32 or float64"),
     ],

@@ -117,7 +117,7 @@ def test_errors_say_expected_got_and_mend():
     x, W = np.ones((2, 3)), np.ones((3, 4))
     ours = fastmlp.MatmulRelu()
     with pytest.raises(
-        ValueError, match=r"b: expected shape \(4,\), .* got shape \(1, 4\); pass b.r"
+        ValueError, match=r"b: expected shape \(4,\), .* got shape \(1, 4\); pass np.ravel"
     ):
         ours.forward(x, W, np.ones((1, 4)))
     with pytest.raises(ValueError, match=r"out: expected memory of its own, .* overlaps W"):

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from fastmlp_kernels import matmul_relu as kernels
+from fastmlp_kernels import relu as relu_kernels
 from fastmlp_kernels.product import compiled
 
 from .. import notebook
@@ -55,9 +56,12 @@ class MatmulRelu:
             return notebook.affine_backward(x, W, g, with_bias)
         grad_x = np.empty(x.shape, x.dtype)
         grad_W = np.empty((W.shape[0] + with_bias, W.shape[1]), x.dtype)
+        g = np.empty(y.shape, y.dtype)
+        relu_kernels.backward[x.dtype](
+            np.ascontiguousarray(y), np.ascontiguousarray(grad_y), g, 0.0, threads_for(y.size)
+        )
         kernels.backward[x.dtype](
-            in_elements(x), in_elements(W), np.ascontiguousarray(y), np.ascontiguousarray(grad_y),
-            np.empty(y.shape, y.dtype), grad_x, grad_W,
+            in_elements(x), in_elements(W), g, grad_x, grad_W,
             compiled(x.dtype), threads_for(x.size * W.shape[1]),
         )  # fmt: skip
         return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else (grad_x, grad_W)

@@ -1,16 +1,14 @@
 """MatmulRelu: y = relu(x @ W + b) for x (M, K), W (K, N), b (N,) or none.
 
 The bias and the relu happen in registers, before the only store of y; the bias is one more index of
-the product (a row of W beside a column of ones of x that lies nowhere). Backward masks grad_y once,
-g = grad_y * (y > 0 ? 1 : 0), and multiplies: grad_x = g @ W^T, grad_W = x^T @ g, grad_b = 1^T @ g.
+the product (a row of W beside a column of ones of x that lies nowhere). Backward takes what relu's
+makes of grad_y, g = grad_y * (y > 0 ? 1 : 0): grad_x = g @ W^T, grad_W = x^T @ g, grad_b = 1^T @ g.
 """
 
 import numpy as np
-from numba import prange
 
-from fastmlp_kernels.jit import flag, kernel, packed, result, share, view, writable
+from fastmlp_kernels.jit import flag, kernel, packed, result, view, writable
 from fastmlp_kernels.product import CALL, product
-from fastmlp_kernels.relu import relu_backward
 
 
 @kernel(
@@ -30,21 +28,12 @@ def forward(x, W, b, gate, y, relu, code, num_threads):
 
 @kernel(
     lambda real: (
-        view(real, 2), view(real, 2), packed(real, 2), packed(real, 2), result(real, 2),
-        result(real, 2), result(real, 2), *CALL,
-    ),
-    parallel=True,
+        view(real, 2), view(real, 2), packed(real, 2), result(real, 2), result(real, 2), *CALL
+    )
 )  # fmt: skip
-def backward(x, W, y, grad_y, masked, grad_x, grad_W, code, num_threads):
-    """masked (M, N) is room for g; grad_W (K, N), or (K + 1, N) with grad_b as its last row."""
-    flat_y, flat_grad_y, flat = y.reshape(-1), grad_y.reshape(-1), masked.reshape(-1)
-    if num_threads == 1:
-        relu_backward(flat_y, flat_grad_y, flat)
-    else:
-        for thread in prange(num_threads):
-            mine = share(flat.size, thread, num_threads)
-            relu_backward(flat_y[mine], flat_grad_y[mine], flat[mine])
-    none = np.empty((0, 1), y.dtype)
-    product(masked, W.T, none[:, 0], none, grad_x, False, False, code, num_threads)
+def backward(x, W, g, grad_x, grad_W, code, num_threads):
+    """grad_W (K, N), or (K + 1, N) with grad_b as its last row."""
+    none = np.empty((0, 1), g.dtype)
+    product(g, W.T, none[:, 0], none, grad_x, False, False, code, num_threads)
     with_bias = grad_W.shape[0] > x.shape[1]
-    product(x.T, masked, none[:, 0], none, grad_W, False, with_bias, code, num_threads)
+    product(x.T, g, none[:, 0], none, grad_W, False, with_bias, code, num_threads)
