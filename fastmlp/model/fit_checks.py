@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .estimator import Estimator
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as Kingma & Ba (2015) propose
+MOST_STEPS = 4096  # whose constants are made at once
 
 
 class Data(NamedTuple):
@@ -51,6 +52,7 @@ class Schedule(NamedTuple):
     batch_size: int
     epochs: int
     largest_rate: float  # without its sign
+    kept: dict[int, Array]  # the constants of some epochs
 
     def rides(self, dtype: np.dtype[Any]) -> bool:
         """Return whether an update is W - rate * gradient, with finite rates of a dtype."""
@@ -68,7 +70,17 @@ class Schedule(NamedTuple):
 
         sgd: (rate,); momentum: (rate, momentum); Adam: (b1, 1 - b1, b2, 1 - b2, s, c, epsilon).
         """
-        steps = self.steps(epoch)
+        # Of some epochs at once: one by one, they took a tenth of the time of a small one.
+        each = len(self.rates) // self.epochs
+        epochs = max(1, MOST_STEPS // each)
+        group, number = divmod(epoch, epochs)
+        if group not in self.kept:
+            last = min((group + 1) * epochs, self.epochs)
+            self.kept.clear()
+            self.kept[group] = self._constants(range(group * epochs * each, last * each))
+        return self.kept[group][number * each : (number + 1) * each]
+
+    def _constants(self, steps: range) -> Array:
         rates = self.rates[steps.start : steps.stop]
         constants = np.zeros((len(steps), CONSTANTS_EACH))
         constants[:, 0] = self.weight_decay
@@ -134,7 +146,7 @@ def checked_schedule(
     steps = epochs * -(-samples // batch_size)
     rates = _rates(learning_rate, steps, epochs)
     mu, largest = decay_rate("momentum", momentum), float(np.abs(rates).max())
-    return Schedule(optimizer, rates, mu, decay, batch_size, epochs, largest)
+    return Schedule(optimizer, rates, mu, decay, batch_size, epochs, largest, {})
 
 
 def _rates(learning_rate: Any, steps: int, epochs: int) -> Array:
