@@ -58,7 +58,7 @@ def accesses(plan, training, task):
 
 
 def of_product(found, it, row, own_rows):
-    size, rows = it["itemsize"], it["rows"] or own_rows
+    size, rows = it["itemsize"], own_rows if it["rows"] < 0 else it["rows"]
     inner = own_rows if it["by_leaf"] else it["inner"]
     panels = constants(found.plan, it["panels"], 4 * it["panel_count"]).reshape(-1, 4)
     columns = int(panels[:, 1].sum())

@@ -108,21 +108,13 @@ def called(function):
 def test_blocking_is_the_kernels():
     """The planner's choices, on this CPU, are those that single products make."""
     at, twin = this_machine(), kernels_blocking
-    tile_shape, count_tiles, lanes_of, count_panels, set_panels = (
-        called(function)
-        for function in (
-            twin.tile_shape, twin.count_tiles, twin.lanes_of, twin.count_panels, twin.set_panels,
-        )
-    )  # fmt: skip
+    lanes_of, count_panels, set_panels = map(
+        called, (twin.lanes_of, twin.count_panels, twin.set_panels)
+    )
     assert at.full_rows == twin.FULL_ROWS
     assert at.shapes == twin.TILES
     assert at.largest_tile == twin.LARGEST_TILE
     assert at.pack_rows == twin.PACK_ROWS
-    for vectors in range(1, at.most_vectors + 1):
-        for rows in range(1, 49):
-            rows_of_tile, *shape = tile_shape(rows, vectors, 1)
-            times = count_tiles(rows, rows_of_tile)
-            assert at.tile(rows, vectors, 1) == (rows_of_tile, *shape, times)
     for itemsize in (4, 8):
         lanes = lanes_of(itemsize)
         assert at.lanes(itemsize) == lanes
@@ -133,6 +125,25 @@ def test_blocking_is_the_kernels():
                 panels = np.zeros((count, 5), np.int64)
                 set_panels(columns, lanes, panels)
                 assert at.panels(count, columns, lanes) == tuple(map(tuple, panels.tolist()))
+
+
+@pytest.mark.parametrize("vector_bits", [512, 256, 128])
+def test_tiles_cover_the_rows_of_a_block(vector_bits):
+    at = machine(vector_bits, False)
+    kinds = {(vectors, group) for _, vectors, group in at.shapes}
+    for vectors, group in kinds:
+        for rows in range(1, 49):
+            left = rows
+            while left:
+                tile = at.tile(left, vectors, group)
+                assert tile[:3] in at.numbers
+                assert tile.times > 0
+                left -= tile.rows * tile.times
+            assert left == 0
+    assert machine(256, False).tile(8, 2, 1) == (4, 2, 1, 2)  # not one of 6 rows and one of 2
+    assert machine(256, False).tile(20, 2, 1) == (6, 2, 1, 2)
+    assert machine(512, False).tile(20, 2, 4) == (12, 2, 4, 1)
+    assert machine(512, False).tile(8, 2, 4) == (8, 3, 1, 1)  # too few for a tail
 
 
 def test_decisions_stay_as_they_are():

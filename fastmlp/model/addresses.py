@@ -1,9 +1,11 @@
 """What a plan names has addresses once it is compiled: its tables, its kernels, its tiles."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from fastmlp_kernels import (
+    product,
     product_walk,
     record,
     rows,
@@ -18,7 +20,7 @@ from fastmlp_kernels.jit import expect_kernels
 from fastmlp_kernels.microkernel import tile_kernel
 
 from ..checks import Array
-from ..plan.blocking import Machine, machine
+from ..plan.blocking import WIDE_VECTORS, Machine, machine
 from ..plan.table import Plan
 
 DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
@@ -45,6 +47,22 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
     for number in sorted(plan.shapes):
         words[record.TILES + number] = tile_kernel(dtype, *this_machine().shapes[number])
     return words
+
+
+@cache
+def product_code(dtype: np.dtype[Any]) -> Array:
+    """Return what single products of a dtype need: see the kernels' product.py."""
+    at, head = this_machine(), np.zeros(product.HEAD, np.int64)
+    words = np.zeros(record.SHARED_WORDS, np.int64)
+    expect_kernels(len(at.shapes) + 4)
+    for number, shape in enumerate(at.shapes):
+        words[record.TILES + number] = tile_kernel(dtype, *shape)
+    head[product.STAGE], head[product.JOINED] = product.stage_kernel(), product.join_kernel(dtype)
+    head[product.WALK], head[product.PACKED] = _kernel("product", dtype), _kernel("pack", dtype)
+    kinds = [(vectors, 1) for vectors in range(1, WIDE_VECTORS + 1)]
+    if at.has_masks:
+        kinds += [(vectors, group) for group in (2, 4) for vectors in (1, 2, 3)]
+    return np.concatenate([head, words, *(at.tiles(*kind).reshape(-1) for kind in kinds)])
 
 
 def compile_all(dtype: np.dtype[Any]) -> None:

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 from fastmlp_kernels import matmul as kernels
-from fastmlp_kernels.product import compiled
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, like, matrix, output, product_shapes, real_arrays, remembered
+from ..model.addresses import product_code
 from ..threads import threads_for
 
 
@@ -35,7 +35,8 @@ class Matmul:
             return np.matmul(x, W, out=out)
         rows = with_contiguous_rows(y)
         threads = threads_for(x.size * W.shape[1])
-        kernels.forward[x.dtype](in_elements(x), in_elements(W), rows, compiled(x.dtype), threads)
+        code = product_code(x.dtype)
+        kernels.forward[x.dtype](in_elements(x), in_elements(W), rows, code, threads)
         return written(rows, y)
 
     def backward(self, grad_y: Array) -> tuple[Array, Array]:
@@ -53,7 +54,7 @@ class Matmul:
         threads = threads_for(x.size * W.shape[1])
         kernels.backward[x.dtype](
             in_elements(x), in_elements(W), in_elements(grad_y), grad_x, grad_W,
-            compiled(x.dtype), threads,
+            product_code(x.dtype), threads,
         )  # fmt: skip
         return grad_x, grad_W
 

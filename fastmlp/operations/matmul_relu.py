@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from fastmlp_kernels import matmul_relu as kernels
 from fastmlp_kernels import relu as relu_kernels
-from fastmlp_kernels.product import compiled
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, bias_row, like, output, product_shapes, real_arrays, remembered
+from ..model.addresses import product_code
 from ..threads import threads_for
 from .matmul import in_elements, with_contiguous_rows, written
 
@@ -62,7 +62,7 @@ class MatmulRelu:
         )
         kernels.backward[x.dtype](
             in_elements(x), in_elements(W), g, grad_x, grad_W,
-            compiled(x.dtype), threads_for(x.size * W.shape[1]),
+            product_code(x.dtype), threads_for(x.size * W.shape[1]),
         )  # fmt: skip
         return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else (grad_x, grad_W)
 
@@ -100,5 +100,5 @@ def gradient_below(grad_y: Array, W: Array, x: Array) -> Array:
 def _run(x: Array, W: Array, bias: Array, gate: Array, y: Array, relu: bool) -> None:
     kernels.forward[x.dtype](
         in_elements(x), in_elements(W), bias, gate, y, relu,
-        compiled(x.dtype), threads_for(x.size * W.shape[1]),
+        product_code(x.dtype), threads_for(x.size * W.shape[1]),
     )  # fmt: skip

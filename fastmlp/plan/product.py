@@ -6,6 +6,7 @@ from .blocking import FAR_ROWS, FEW_LEAVES, Panel, count_leaves, count_levels, p
 from .table import Builder
 
 FEW_ROWS = 8
+TASKS_ROWS = -1  # in place of an operation's own rows
 
 
 def default_panels(
@@ -51,6 +52,7 @@ def product(
         place = builder.scratch(scratch, count_levels(leaves) * size * itemsize)
     has_ones = fields.get("ones", 0) != 0
     builder.shapes |= builder.machine.named(panels, frozenset(heights), has_ones)
+    fields.setdefault("rows", TASKS_ROWS)
     builder.operation(
         "product", width=width, at_once=at_once, panels=builder.panels(panels),
         panel_count=len(panels), scratch=place, itemsize=itemsize, by_leaf=int(run > 0), **fields,

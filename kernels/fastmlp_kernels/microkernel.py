@@ -11,21 +11,18 @@ of 3200; the loops over them are in here.
 
 from functools import cache
 
-from llvmlite import ir
-from numba import from_dtype
 from numba.core import cgutils, errors, types
 from numba.extending import intrinsic
 
-from fastmlp_kernels.blocking import LEAF, TILES, VECTOR_BITS
+from fastmlp_kernels.blocking import LEAF, VECTOR_BITS
 from fastmlp_kernels.fma import fma
-from fastmlp_kernels.jit import address_of, jit
+from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.memory import load, store
 from fastmlp_kernels.tile import Tile
 
 # Strides count elements. `a`, `b`, ... are addresses; a `bias`, `gate` or `rate` of 0 is none.
 ARGUMENTS = (
-    # the tile, one of blocking.TILES, and how many, one below the other
-    *("rows", "vectors", "group", "count"),
+    "count",  # of tiles, one below the other
     # a[i*a_row + k*a_step], b[k*b_step + j]; b_leaf: to the next leaf's b
     *("a", "a_row", "a_step", "b", "b_step", "b_leaf"),
     # the first leaf's number, how many leaves, the last one's k, and whether it ends all
@@ -39,88 +36,6 @@ ARGUMENTS = (
 )
 
 
-def _constant(value):
-    return ir.Constant(ir.IntType(64), value)
-
-
-@intrinsic
-def _vector_tiles(typing_context, real, arguments):
-    """Run the tile that the first three arguments name; `real` gives the dtype."""
-
-    def codegen(context, builder, signature, values):
-        unpacked = cgutils.unpack_tuple(builder, values[1])
-        named = dict(zip(ARGUMENTS, unpacked, strict=True))
-        end = builder.append_basic_block("end")
-        key = builder.add(
-            builder.mul(
-                builder.add(builder.mul(named["group"], _constant(8)), named["vectors"]),
-                _constant(32),
-            ),
-            named["rows"],
-        )
-        switch = builder.switch(key, end)
-        for rows, vectors, group in TILES:
-            block = builder.append_basic_block(f"tile.{rows}x{vectors}.{group}")
-            switch.add_case(_constant((group * 8 + vectors) * 32 + rows), block)
-            builder.position_at_end(block)
-            Tile(builder, signature.args[0], named, rows, vectors, group).emit()
-            builder.branch(end)
-        builder.position_at_end(end)
-        return context.get_dummy_value()
-
-    return types.void(real, arguments), codegen
-
-
-def _vector_kernel(
-    zero, rows, vectors, group, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
-    last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, rate,
-    ahead, ahead_step, ahead_tile,
-):  # fmt: skip
-    _vector_tiles(
-        zero,
-        (
-            rows, vectors, group, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
-            last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row,
-            rate, ahead, ahead_step, ahead_tile,
-        ),
-    )  # fmt: skip
-
-
-def _scalar_kernel(
-    zero, rows, vectors, group, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
-    last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, rate,
-    ahead, ahead_step, ahead_tile,
-):  # fmt: skip
-    """The same without vectors, element by element, for a CPU without FMA: right, not fast."""
-    for i in range(rows * count):
-        for j in range(columns):
-            for n in range(leaves):
-                closing = last != 0 and n == leaves - 1
-                total = zero
-                for k in range(steps if n == leaves - 1 else LEAF):
-                    x = load(zero, a, i * a_row + (n * LEAF + k) * a_step)
-                    total = fma(x, load(zero, b, n * b_leaf + k * b_step + j), total)
-                if closing and bias != 0:
-                    total += load(zero, bias, j)
-                waiting = leaf + n
-                position = i // rows * tile_size + i % rows * columns + j
-                while waiting != 0 and (closing or waiting & 1):
-                    if waiting & 1:
-                        total = load(zero, partials, position) + total
-                    waiting >>= 1
-                    position += level_size
-                if not closing:
-                    store(total, partials, position)
-                    continue
-                if relu != 0:
-                    total = total if total > zero else zero
-                if gate != 0 and not load(zero, gate, i * gate_row + j) > zero:
-                    total *= zero
-                if rate != 0:
-                    total = load(zero, c, i * c_row + j) - load(zero, rate, 0) * total
-                store(total, c, i * c_row + j)
-
-
 @intrinsic
 def _vector_tile(typing_context, real, rows, vectors, group, arguments):
     """Run one tile shape; `real` gives the dtype."""
@@ -131,7 +46,7 @@ def _vector_tile(typing_context, real, rows, vectors, group, arguments):
 
     def codegen(context, builder, signature, values):
         unpacked = cgutils.unpack_tuple(builder, values[-1])
-        named = dict(zip(ARGUMENTS[3:], unpacked, strict=True))
+        named = dict(zip(ARGUMENTS, unpacked, strict=True))
         Tile(builder, signature.args[0], named, *shape).emit()
         return context.get_dummy_value()
 
@@ -156,20 +71,40 @@ def _tile(zero, rows, vectors, group):
     return vector_tile
 
 
-_scalar = jit(_scalar_kernel)
-
-
 def _scalar_tile(zero, rows):
     def scalar_tile(
         count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps, last, partials,
         level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row, rate, ahead,
         ahead_step, ahead_tile,
     ):  # fmt: skip
-        _scalar(
-            zero, rows, 1, 1, count, a, a_row, a_step, b, b_step, b_leaf, leaf, leaves, steps,
-            last, partials, level_size, tile_size, c, c_row, columns, bias, relu, gate, gate_row,
-            rate, ahead, ahead_step, ahead_tile,
-        )  # fmt: skip
+        """The same without vectors, element by element, for a CPU without FMA: right, not fast."""
+        for i in range(rows * count):
+            for j in range(columns):
+                for n in range(leaves):
+                    closing = last != 0 and n == leaves - 1
+                    total = zero
+                    for k in range(steps if n == leaves - 1 else LEAF):
+                        x = load(zero, a, i * a_row + (n * LEAF + k) * a_step)
+                        total = fma(x, load(zero, b, n * b_leaf + k * b_step + j), total)
+                    if closing and bias != 0:
+                        total += load(zero, bias, j)
+                    waiting = leaf + n
+                    position = i // rows * tile_size + i % rows * columns + j
+                    while waiting != 0 and (closing or waiting & 1):
+                        if waiting & 1:
+                            total = load(zero, partials, position) + total
+                        waiting >>= 1
+                        position += level_size
+                    if not closing:
+                        store(total, partials, position)
+                        continue
+                    if relu != 0:
+                        total = total if total > zero else zero
+                    if gate != 0 and not load(zero, gate, i * gate_row + j) > zero:
+                        total *= zero
+                    if rate != 0:
+                        total = load(zero, c, i * c_row + j) - load(zero, rate, 0) * total
+                    store(total, c, i * c_row + j)
 
     return scalar_tile
 
@@ -177,14 +112,7 @@ def _scalar_tile(zero, rows):
 @cache
 def tile_kernel(dtype, rows, vectors, group):
     """The address of the compiled micro-kernel of one tile for a NumPy dtype."""
-    zero, arguments = dtype.type(0), tuple([types.int64] * len(ARGUMENTS[3:]))
+    zero, arguments = dtype.type(0), tuple([types.int64] * len(ARGUMENTS))
     if not VECTOR_BITS:
         return address_of(_scalar_tile(zero, rows), arguments)
     return address_of(_tile(zero, rows, vectors, group), arguments)
-
-
-@cache
-def micro_kernel(dtype):
-    """The address of the compiled micro-kernel for a NumPy dtype, float32 or float64."""
-    function = _vector_kernel if VECTOR_BITS else _scalar_kernel
-    return address_of(function, (from_dtype(dtype), *[types.int64] * len(ARGUMENTS)))

@@ -5,7 +5,9 @@
 A is a[i * a_row + k * a_step] (and a row of ones below, if `ones` is the address of a 1), B lies in
 place or packed by leaves; strides count elements. The micro-kernels are called by address, so the
 walk has no dtype. Where tasks are leaves of k (`by_leaf`), it is one leaf of a run, whose partial
-tiles stay in the scratch, and the last writes C to the run's part.
+tiles stay in the scratch, and the last writes C to the run's part. Of A is fetched meanwhile, where
+k runs along the memory, the next block's rows, a share of each for each panel; where k runs across
+it, one cache line for each k, from the next block on.
 """
 
 from functools import cache
@@ -37,14 +39,13 @@ def _product(row, shared, own):
     rate, scratch, panels = place(it.rate, shared, own), place(it.scratch, shared, own), it.panels
     bias, panels = place(bias, shared, own), place(panels, shared, own)
     gate = moved(gate, me.row * size * it.gate_row, shared, own)
-    rows, inner = it.rows if it.rows else me.rows, me.rows if by_leaf else it.inner
-    leaves, each, number, last = max(1, (inner + int(bias != 0) + LEAF - 1) // LEAF), 1, 0, True
+    rows, inner = me.rows if it.rows < 0 else it.rows, me.rows if by_leaf else it.inner
+    leaves, number, last = max(1, (inner + int(bias != 0) + LEAF - 1) // LEAF), 0, True
     if by_leaf:
         c = place(it.c, shared, own) + me.part * it.part
         number, last = me.leaf, me.leaf == me.leaves - 1
     spread = rows > it.at_once  # each tile has partial tiles of its own, for the leaves to come
-    if not spread:
-        each = leaves
+    each = 1 if spread else leaves
     for block in range(0, max(rows, 1), BLOCK_ROWS):
         stop = min(block + BLOCK_ROWS, rows)
         origin, height = (0, rows + 1) if by_leaf else (block, stop - block + 1)
@@ -61,9 +62,7 @@ def _product(row, shared, own):
                     b_place += (start * b_step + first) * size
                 while i < stop or (i == rows and ones != 0):
                     tile = tile_at(panels + panel.tiles + (stop - i) * 8 * TILE_WORDS)
-                    # What of A to fetch meanwhile: where k runs along the memory, the next block's
-                    # rows, a share of each for each panel; where k runs across it, one cache line
-                    # for each k, from the next block on.
+                    # Fetched meanwhile: see the end of the docstring.
                     i_next, k_next, ahead_step = i + BLOCK_ROWS, start, a_step
                     if a_row != 1:
                         ahead_step = max(1, tile.rows // it.panel_count)
@@ -73,17 +72,16 @@ def _product(row, shared, own):
                         if i_next >= rows:
                             i_next, k_next = 0, start + LEAF
                         line = LINE // size
-                        ahead, ahead_tile = k_next * a_step + i_next + p * line, line
-                        ahead_tile *= it.panel_count
+                        ahead = k_next * a_step + i_next + p * line
+                        ahead_tile = it.panel_count * line
                     partial, tile_size = scratch, 0
                     if spread:
                         partial += (height * first + (i - origin) * panel.width) * size
                         tile_size = tile.rows * panel.width
-                    is_one = i == rows
                     call(
                         word(shared, TILES + tile.number), tile.count,
-                        ones if is_one else a + (i * a_row + start * a_step) * size,
-                        0 if is_one else a_row, 0 if is_one else a_step,
+                        ones if i == rows else a + (i * a_row + start * a_step) * size,
+                        0 if i == rows else a_row, 0 if i == rows else a_step,
                         b_place, b_step, b_next, number + leaf, each,
                         min(LEAF, inner - final * LEAF), int(last and final == leaves - 1),
                         partial, level_size, tile_size, c + (i * c_row + first) * size, c_row,
