@@ -112,6 +112,9 @@ def test_all_that_code_depends_on_names_its_file(monkeypatch):
         (cache.platform, "python_version", lambda: "3.0"),
         (cache.numba.config, "OPT", 1),
         (cache.numba.config, "BOUNDSCHECK", 1),
+        (cache.numba.config, "LOOP_VECTORIZE", 0),
+        (cache.numba.config, "SLP_VECTORIZE", 1),
+        (cache.sys, "abiflags", "t"),
         (cache, "sources_digest", lambda source: "other"),
     ]
     for place, name, value in changes:

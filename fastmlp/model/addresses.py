@@ -39,13 +39,13 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
     tables = record.PROGRAMS, record.STAGES, record.TASKS, record.OPERATIONS, record.PLAN
     for table, start in zip(tables, plan.starts, strict=True):
         words[table] = place + 8 * start
-    expect_kernels(len(plan.kinds) + len(plan.vectors) + len(plan.shapes))
-    for kind in sorted(plan.kinds):
-        words[record.KERNELS + record.OPCODES[kind]] = _kernel(kind, dtype)
-    for vectors in sorted(plan.vectors):
-        words[record.ROWS_KERNELS + vectors] = sparse.rows_kernel(dtype, vectors)
-    for number in sorted(plan.shapes):
-        words[record.TILES + number] = tile_kernel(dtype, *this_machine().shapes[number])
+    with expect_kernels(len(plan.kinds) + len(plan.vectors) + len(plan.shapes)):
+        for kind in sorted(plan.kinds):
+            words[record.KERNELS + record.OPCODES[kind]] = _kernel(kind, dtype)
+        for vectors in sorted(plan.vectors):
+            words[record.ROWS_KERNELS + vectors] = sparse.rows_kernel(dtype, vectors)
+        for number in sorted(plan.shapes):
+            words[record.TILES + number] = tile_kernel(dtype, *this_machine().shapes[number])
     return words
 
 
@@ -54,11 +54,13 @@ def product_code(dtype: np.dtype[Any]) -> Array:
     """Return what single products of a dtype need: see the kernels' product.py."""
     at, head = this_machine(), np.zeros(product.HEAD, np.int64)
     words = np.zeros(record.SHARED_WORDS, np.int64)
-    expect_kernels(len(at.shapes) + 4)
-    for number, shape in enumerate(at.shapes):
-        words[record.TILES + number] = tile_kernel(dtype, *shape)
-    head[product.STAGE], head[product.JOINED] = product.stage_kernel(), product.join_kernel(dtype)
-    head[product.WALK], head[product.PACKED] = _kernel("product", dtype), _kernel("pack", dtype)
+    with expect_kernels(len(at.shapes) + 4):
+        for number, shape in enumerate(at.shapes):
+            words[record.TILES + number] = tile_kernel(dtype, *shape)
+        head[product.STAGE], head[product.WALK] = product.stage_kernel(), _kernel("product", dtype)
+        head[product.JOINED], head[product.PACKED] = (
+            product.join_kernel(dtype), _kernel("pack", dtype),
+        )  # fmt: skip
     kinds = [(vectors, 1) for vectors in range(1, WIDE_VECTORS + 1)]
     if at.has_masks:
         kinds += [(vectors, group) for group in (2, 4) for vectors in (1, 2, 3)]
@@ -70,13 +72,13 @@ def compile_all(dtype: np.dtype[Any]) -> None:
     shapes, vectors = this_machine().shapes, range(1, sparse.MOST_VECTORS + 1)
     if not vector_bits():
         vectors = range(0)  # no product passes over zeros
-    expect_kernels(len(record.OPCODES) + len(vectors) + len(shapes))
-    for kind in record.OPCODES:
-        _kernel(kind, dtype)
-    for count in vectors:
-        sparse.rows_kernel(dtype, count)
-    for shape in shapes:
-        tile_kernel(dtype, *shape)
+    with expect_kernels(len(record.OPCODES) + len(vectors) + len(shapes)):
+        for kind in record.OPCODES:
+            _kernel(kind, dtype)
+        for count in vectors:
+            sparse.rows_kernel(dtype, count)
+        for shape in shapes:
+            tile_kernel(dtype, *shape)
 
 
 def _kernel(kind: str, dtype: np.dtype[Any]) -> int:

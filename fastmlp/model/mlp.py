@@ -46,7 +46,7 @@ class MLP(Estimator):
         "adam": adam,
     }
     _mean = staticmethod(mean)
-    _compiled: tuple[Callable[..., int], Array, Array, Array] | None = None
+    _compiled: tuple[Callable[..., int], Array, Array, Array, Predictor] | None = None
 
     def predict(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the class (N,) of each sample of x (N, ...), as int64: the first largest logit.
@@ -57,7 +57,7 @@ class MLP(Estimator):
         """
         if is_numpy():
             return np.asarray(np.argmax(self._logits(self._samples(x, check_finite)), axis=1))
-        call, plan, parameters, none = self._compiled or self._compile_predict()
+        call, plan, parameters, none, _ = self._compiled or self._compile_predict()
         # The usual array goes straight to the kernel, which takes no other dtype, layout or number
         # of inputs than its own: checks of them here would cost a tenth of a single row's 3 us.
         # But Numba takes a byte-swapped array for one it has seen.
@@ -79,7 +79,7 @@ class MLP(Estimator):
 
         Where a sample's largest logit j isn't finite, which makes its loss NaN, it is -1 - j.
         """
-        call, plan, parameters, none = self._compiled or self._compile_predict()
+        call, plan, parameters, none, _ = self._compiled or self._compile_predict()
         classes = np.empty(len(x), _CLASS)
         found = call(x, plan, classes, none, threads_for(len(x) * parameters.size))
         return classes, found
@@ -92,18 +92,20 @@ class MLP(Estimator):
             data.refuse_not_finite()
         return int(np.count_nonzero(classes == data.labels)) / len(classes)
 
-    def _compile_predict(self) -> tuple[Callable[..., int], Array, Array, Array]:
-        it = self._predictor("classes")
-        compiled = it.run, it.words, it.parameters, NO_REALS[self.dtype.itemsize]
+    def _compile_predict(self) -> tuple[Callable[..., int], Array, Array, Array, Predictor]:
+        it = self._predictor("classes")  # the last, as `words` has addresses of what it holds
+        compiled = it.run, it.words, it.parameters, NO_REALS[self.dtype.itemsize], it
         self._compiled = compiled
         return compiled
 
     def _predictor(self, goal: str) -> Predictor:
         """Return the model's plans for a goal, made once."""
         made: dict[str, Predictor] = vars(self).setdefault("_predictors", {})
-        if goal not in made:
-            made[goal] = predictor(self.sizes, self.bias, self.flat_parameters, goal)
-        return made[goal]
+        found = made.get(goal)
+        if found is None:  # of threads that come at once, all take the first one's
+            new = predictor(self.sizes, self.bias, self.flat_parameters, goal)
+            found = made.setdefault(goal, new)
+        return found
 
     def _logits(self, x: Array) -> Array:
         if is_numpy():

@@ -92,6 +92,7 @@ class Builder:
         self._constants: list[Array] = []
         self._constants_size = 0
         self._panels: dict[object, int] = {}
+        self._kept: list[object] = []  # as their identities must not come again
 
     def buffer(self, size: int) -> int:
         """Return the operand of so many bytes that all threads share."""
@@ -130,6 +131,7 @@ class Builder:
             for row, panel, table in zip(rows, panels, tiles, strict=True):
                 row[:] = panel.first, panel.columns, panel.width, table - place if table else 0
             self._panels[id(panels)] = self.constant(rows)
+            self._kept.append(panels)
         return place
 
     def _tiles(self, panel: Panel) -> int:

@@ -143,48 +143,6 @@ def set_panels(columns, lanes, panels):
 
 
 @jit
-def tile_shape(rows_left, vectors, group):
-    """The tile for the next rows of a panel: its rows, vectors and group.
-
-    Rows that are too few for a packed tail get one whole masked vector instead.
-    """
-    if vectors > MAX_VECTORS:
-        return min(rows_left, WIDE_ROWS[0]), vectors, 1
-    if group > 1:
-        full = _tail_rows(vectors, group)
-        if rows_left >= full:
-            return full, vectors, group
-        vectors += 1
-    full = FULL_ROWS[vectors - 1]
-    if rows_left >= full and not (full == 6 and rows_left == 8):
-        return full, vectors, 1
-    for rows in REST_ROWS:
-        if rows_left >= rows:
-            return rows, vectors, 1
-    return 1, vectors, 1
-
-
-@jit
-def count_tiles(rows_left, rows):
-    """How many tiles of so many rows come next, one below the other.
-
-    Eight rows are two tiles of 4, not one of 6 and one of 2, whose few chains would wait.
-    """
-    if rows == 6 and rows_left % 6 == 2:
-        rows_left -= 8
-    return max(1, rows_left // rows)
-
-
-@jit
-def _tail_rows(vectors, group):
-    if vectors == 1:
-        return 12
-    if vectors == 2:
-        return 12 if group == 4 else 8
-    return 8 if group == 4 else 6
-
-
-@jit
 def pays_to_pack(rows, columns, column_stride, lanes):
     """Whether B is copied to panels: always where its rows can't be read as they are."""
     if column_stride != 1 or (not HAS_MASKED_LOADS and columns % lanes != 0):

@@ -8,6 +8,7 @@ and is compared when that is loaded. There is no index. Of processes that need a
 compiles it; the others wait for its lock, which ends with the process that holds it.
 """
 
+import errno
 import hashlib
 import os
 import pickle
@@ -35,13 +36,21 @@ from fastmlp_kernels.notices import tell_once
 
 if sys.platform == "win32":
     import msvcrt
+
+    TAKEN = (errno.EACCES, errno.EDEADLK)
 else:
     import fcntl
+
+    TAKEN = (errno.EWOULDBLOCK,)  # not EACCES: where locks are denied, nobody has it
 
 DAY = 86400.0  # seconds
 UNUSED_DAYS = 30  # after which a kernel's file is removed
 WAITED_SECONDS = 1.0  # for another process, before a line says so
-IMPORT = re.compile(r"^\s*(?:from|import) fastmlp_kernels(?:\.(\w+)| import (.+))", re.MULTILINE)
+SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # of Numba, in code
+# `from fastmlp_kernels.module import ...`, `from fastmlp_kernels import names`, in brackets or not.
+IMPORT = re.compile(
+    r"^\s*(?:from|import) fastmlp_kernels(?:\.(\w+)| import (\([^)]*\)|.+))", re.MULTILINE
+)
 
 
 @cache
@@ -89,14 +98,17 @@ def _read_source(source: Path) -> tuple[bytes, set[Path]]:
 
 def folder_size() -> int:
     """The bytes of all files in the folder."""
-    files = cache_folder().rglob("*")
-    return sum(path.stat().st_size for path in files if path.is_file())
+    size = 0
+    for path in cache_folder().rglob("*"):
+        with suppress(OSError):  # another process has removed it
+            size += path.stat().st_size if path.is_file() else 0
+    return size
 
 
 def clear_folder(unused_days: float = 0) -> None:
     """Remove what is in the folder: all, or what nobody has used for so many days."""
-    with suppress(OSError):
-        for path in list(cache_folder().iterdir()):
+    for path in list(cache_folder().glob("*")):
+        with suppress(OSError):  # another process has removed it, or has it open
             # Loading a kernel moves its file's time. A folder is of a version that had several.
             times = [each.stat().st_mtime for each in (path, *path.rglob("*"))]
             if time.time() - max(times) >= unused_days * DAY:
@@ -173,10 +185,10 @@ class KernelFiles:
             code.co_firstlineno,
             sources_digest(source),
             vector_bits(),
-            platform.python_version(),
+            (platform.python_version(), getattr(sys, "abiflags", "")),
             numba.__version__,
             llvmlite.__version__,
-            (numba.config.OPT, numba.config.BOUNDSCHECK),
+            *(getattr(numba.config, name) for name in SETTINGS),
         )
 
     def path(self, key: Any) -> Path:
@@ -247,8 +259,10 @@ def _try_lock(file: BinaryIO) -> bool:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
+    except OSError as error:
+        if error.errno in TAKEN:
+            return False
+        raise
     return True
 
 

@@ -7,7 +7,8 @@ on first use, once for each dtype, whatever the layout of the arrays (see `view`
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numba
@@ -130,30 +131,43 @@ class _Compiling:
                 "in plain NumPy"
             )
         _one_compiles.acquire()
-        self.start = time.perf_counter()
-        self.timer = progress.begin()
+        try:
+            self.start = time.perf_counter()
+            self.timer = progress.begin()
+        except BaseException:
+            _one_compiles.release()
+            raise
 
     def __exit__(self, *_: object) -> None:
-        release_locks()  # where it was interrupted
-        progress.end(self.timer, time.perf_counter() - self.start)
-        _one_compiles.release()
+        try:
+            release_locks()  # where it was interrupted
+            progress.end(self.timer, time.perf_counter() - self.start)
+        finally:
+            _one_compiles.release()
 
 
-def expect_kernels(count: int) -> None:
-    """Tell that so many kernels are about to be asked for: the bar counts them."""
+@contextmanager
+def expect_kernels(count: int) -> Iterator[None]:
+    """Ask for up to so many kernels in the block: the bar counts them."""
     progress.expected = progress.done + count
+    try:
+        yield
+    finally:
+        progress.close()
 
 
-progress.folder = cache_folder()
+progress.folder = cache_folder
 
 
 def _wait_for_compilers() -> None:
     """Before a fork: a child would wait for ever for a lock that another thread had."""
     _one_compiles.acquire()
     global_compiler_lock.acquire()
+    progress.lock.acquire()
 
 
 def _go_on() -> None:
+    progress.lock.release()
     global_compiler_lock.release()
     _one_compiles.release()
 

@@ -3,6 +3,7 @@
 import atexit
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -19,50 +20,57 @@ def tell_once(message: str) -> None:
 
 
 class Progress:
-    """How many kernels are compiled or loaded, of those that are known to be needed."""
+    """How many kernels are compiled or loaded, of those that are known to be needed.
+
+    lock: of the bar, which a thread of its own opens; a fork waits for it, too.
+    """
 
     def __init__(self) -> None:
         self.expected = self.done = 0
         self.seconds = 0.0
-        self.folder: object = None
+        self.folder: Callable[[], object] = str
         self.bar: Any = None
+        self.lock = threading.Lock()
 
     def begin(self) -> threading.Timer:
         """Say in a second, if that isn't cancelled, that something is compiled."""
         timer = threading.Timer(max(0.0, ANNOUNCED_SECONDS - self.seconds), self.announce)
         timer.daemon = True
-        timer.start()
+        with suppress(RuntimeError):  # no thread to be had is no reason to stop
+            timer.start()
         return timer
 
     def end(self, timer: threading.Timer, seconds: float) -> None:
         """Count a kernel."""
         timer.cancel()
-        self.seconds, self.done = self.seconds + seconds, self.done + 1
-        if self.bar is not None:
-            self.show()
-        if self.done >= self.expected:
+        with self.lock:
+            self.seconds, self.done = self.seconds + seconds, self.done + 1
+            self._show()
+
+    def close(self) -> None:
+        """End the count."""
+        with self.lock, suppress(OSError, ValueError):
             self.expected = self.done = 0
             bar, self.bar = self.bar, None
             if bar is not None:
-                with suppress(OSError, ValueError):
-                    bar.close()
+                bar.close()
 
     def announce(self) -> None:
         """Say that something is compiled, and, on a terminal, how much is left."""
-        tell_once(f"compiling kernels for this CPU, once: they are kept in {self.folder}")
-        _tell_at_exit(self)
-        with suppress(OSError, ValueError, AttributeError):
-            if self.bar is None and sys.stderr.isatty() and self.expected > self.done:
+        with self.lock, suppress(OSError, ValueError, AttributeError):
+            tell_once(f"compiling kernels for this CPU, once: they are kept in {self.folder()}")
+            _tell_at_exit(self)
+            if self.bar is None and self.expected > self.done and sys.stderr.isatty():
                 from tqdm import tqdm  # 20 ms
 
                 self.bar = tqdm(desc="fastmlp: compiling", unit=" kernels", leave=False, total=1)
-                self.show()
+                self._show()
 
-    def show(self) -> None:
-        """Draw the bar anew."""
+    def _show(self) -> None:
         with suppress(OSError, ValueError):
-            self.bar.n, self.bar.total = self.done, max(self.expected, self.done)
-            self.bar.refresh()
+            if self.bar is not None:
+                self.bar.n, self.bar.total = self.done, max(self.expected, self.done)
+                self.bar.refresh()
 
 
 @cache
