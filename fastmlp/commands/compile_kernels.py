@@ -35,8 +35,7 @@ def compile_kernels(dtypes: Sequence[str] = (), widths: Sequence[int] = ()) -> i
             ).returncode
             if code:
                 return code
-    if VARIABLE not in os.environ:
-        print(f"{cache_folder()} has {folder_size() / 1e6:.0f} MB")
+    print(f"{cache_folder()} has {folder_size() / 1e6:.0f} MB")
     return 0
 
 
@@ -47,11 +46,9 @@ def run_all(dtype: np.dtype[Any]) -> None:
     for operation in fastmlp.Relu(), fastmlp.Log(), fastmlp.Softmax(), fastmlp.LogSoftmax():
         operation.forward(x)
         operation.backward(x)
-    fastmlp.Matmul().forward(x, W)
-    layer = fastmlp.MatmulRelu()
-    layer.backward(layer.forward(x, W, b))
-    product = fastmlp.Matmul()
+    product, layer = fastmlp.Matmul(), fastmlp.MatmulRelu()
     product.backward(product.forward(x, W))
+    layer.backward(layer.forward(x, W, b))
     fastmlp.compute_loss(x, x)
     fastmlp.sgd([x], [x.copy()], 0.0)
     fastmlp.momentum([x], [x.copy()], [x.copy()], 0.0, 0.0)
