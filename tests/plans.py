@@ -185,6 +185,13 @@ def of_update(found, it, row, rows):
         found.add(it[name], 0, 1, it["size"] * found.training.itemsize, 0, written=True)
 
 
+def of_activation(found, it, row, rows):
+    size = found.training.itemsize
+    by, each, apart = row * it["row_size"] * size, it["columns"] * size, it["row_size"] * size
+    for name in ("z", "slope"):
+        found.add(it[name], by, rows, each, apart, written=True)
+
+
 def of_join(found, it, row, rows):
     each = it["width"] * it["itemsize"]
     for group in range(it["count"]):
@@ -222,6 +229,7 @@ OF = {
     "sgd": of_update,
     "momentum": of_update,
     "adam": of_update,
+    **dict.fromkeys(record.ACTIVATIONS, of_activation),
 }
 
 

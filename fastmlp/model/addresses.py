@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from fastmlp_kernels import (
+    activations,
     product,
     product_walk,
     record,
@@ -85,6 +86,8 @@ def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
     """Return the address of the kernel of an operation."""
     if kind in ("sgd", "momentum", "adam"):
         return int(weights.update_kernel(dtype, kind))
+    if kind in record.ACTIVATIONS:
+        return int(activations.activate_kernel(dtype, kind))
     lanes = this_machine().lanes(dtype.itemsize)
     makers: dict[str, Any] = {
         "product": product_walk.product_kernel,

@@ -145,13 +145,20 @@ def log(x: Array) -> Array:
         return np.where(x >= 0, y, x.dtype.type(np.nan))
 
 
-def _polynomial(coefficients: Float64s, x: Array, square: Array) -> Array:
+def polynomial(coefficients: Float64s, x: Array, square: Array) -> Array:
     """Return the sum of coefficients[n] * x^n: (even powers) + x * (odd powers)."""
     even, odd = coefficients[-2], coefficients[-1]
     for n in range(len(coefficients) - 4, -1, -2):
         even = fma(even, square, coefficients[n])
         odd = fma(odd, square, coefficients[n + 1])
     return fma(odd, x, even)
+
+
+def round_to_odd(total: Array, error: Array) -> Array:
+    """Return total + error, cut toward zero, with the last bit set: ready for another rounding."""
+    bits = np.asarray(total).view(np.uint64)
+    other_sign = (bits ^ np.asarray(error).view(np.uint64)) >> np.uint64(63)
+    return np.asarray((bits - other_sign) | np.uint64(1)).view(np.float64)
 
 
 def _exp_float32(x: Array) -> Array:
@@ -162,7 +169,7 @@ def _exp_float32(x: Array) -> Array:
     x = np.where(x > 89, np.float32(89), x).astype(np.float64)
     shifted = fma(x, LOG2_E, INTEGER)
     f = fma(x, LOG2_E, INTEGER - shifted)
-    p = fma(_polynomial(EXP_FLOAT32, f, f * f), f, ONE)
+    p = fma(polynomial(EXP_FLOAT32, f, f * f), f, ONE)
     # k goes to the exponent: p's bits plus k * 2^52.
     bits = p.view(np.uint64) + (shifted.view(np.uint64) << MANTISSA_BITS)
     return bits.view(np.float64).astype(np.float32)
@@ -181,7 +188,7 @@ def _exp_float64(x: Array) -> Array:
     # e^r = large + small, large = 1 + r rounded, small = what that cut off + r_low + r^2 q(r)
     large = 1 + r
     low = ((1 - large) + r) + r_low
-    q = fma(_polynomial(EXP_FLOAT64, r, r * r), r, HALF)
+    q = fma(polynomial(EXP_FLOAT64, r, r * r), r, HALF)
     small = fma(fma(q, r, r_low), r, low)
     # 2^k in two factors, as it can lie outside of the normal numbers where the result doesn't.
     bits = shifted.view(np.uint64)
@@ -203,15 +210,11 @@ def _log_float32(x: Array) -> Array:
     k, r = _split(x.astype(np.float64), np.asarray(1023.0))
     square = r * r
     large = k * LN2_HIGH
-    small = fma(k, LN2_LOW, fma(_polynomial(LOG_FLOAT32, r, square), square, r))
-    # large + small, rounded to odd: cut toward zero, and the last bit set. Rounded to nearest, it
-    # falls on a midpoint of two float32 for a few x, and the cast goes wrong for five of them.
+    small = fma(k, LN2_LOW, fma(polynomial(LOG_FLOAT32, r, square), square, r))
+    # Rounded to nearest, large + small falls on a midpoint of two float32 for a few x, and the cast
+    # goes wrong for five of them.
     total = large + small
-    error = (large - total) + small
-    bits = np.asarray(total).view(np.uint64)
-    other_sign = (bits ^ np.asarray(error).view(np.uint64)) >> np.uint64(63)
-    odd = (bits - other_sign) | np.uint64(1)
-    return odd.view(np.float64).astype(np.float32)
+    return round_to_odd(total, (large - total) + small).astype(np.float32)
 
 
 def _log_float64(x: Array) -> Array:
@@ -221,7 +224,7 @@ def _log_float64(x: Array) -> Array:
     square = r * r
     high = fma(square, -HALF, r)
     low = fma(fma(r, r, -square), -HALF, fma(square, -HALF, r - high))
-    low = fma(_polynomial(LOG_FLOAT64, r, square), r * square, low)
+    low = fma(polynomial(LOG_FLOAT64, r, square), r * square, low)
     large = k * LN2_HIGH
     total = large + high
     y: Array = total + fma(k, LN2_LOW, ((large - total) + high) + low)

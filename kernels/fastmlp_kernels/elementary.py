@@ -102,17 +102,17 @@ LOG_FLOAT64 = (
 
 
 @jit
-def _to_bits(x):
+def to_bits(x):
     return np.float64(x).view(np.uint64)
 
 
 @jit
-def _to_float(bits):
+def to_float(bits):
     return np.uint64(bits).view(np.float64)
 
 
 @jit
-def _polynomial(coefficients, x, square):
+def polynomial(coefficients, x, square):
     # Odd and even powers apart: two short chains of FMAs keep a CPU busier than one long chain.
     odd, even = coefficients[-1], coefficients[-2]
     for n in range(len(coefficients) - 3, 0, -2):
@@ -121,10 +121,10 @@ def _polynomial(coefficients, x, square):
 
 
 @jit
-def _round_to_odd(total, error):
+def round_to_odd(total, error):
     # total + error, cut toward zero, with a sticky last bit: a second rounding can't go wrong.
-    bits = _to_bits(total)
-    return _to_float((bits - ((bits ^ _to_bits(error)) >> SIGN_PLACE)) | ONE_BIT)
+    bits = to_bits(total)
+    return to_float((bits - ((bits ^ to_bits(error)) >> SIGN_PLACE)) | ONE_BIT)
 
 
 @jit
@@ -136,8 +136,8 @@ def _exp_float32(x):
     wide = 89.1 if wide > 89.1 else wide
     k = fma(wide, LOG2_E, INTEGER)
     f = fma(wide, LOG2_E, INTEGER - k)
-    p = fma(_polynomial(EXP_FLOAT32, f, f * f), f, 1.0)
-    return np.float32(_to_float(_to_bits(p) + (_to_bits(k) << MANTISSA_BITS)))
+    p = fma(polynomial(EXP_FLOAT32, f, f * f), f, 1.0)
+    return np.float32(to_float(to_bits(p) + (to_bits(k) << MANTISSA_BITS)))
 
 
 @jit
@@ -151,24 +151,24 @@ def _exp_float64(x):
     r_low = fma(minus_k, LN2_LOW, high - r)
     large = 1.0 + r
     low = ((1.0 - large) + r) + r_low
-    q = fma(_polynomial(EXP_FLOAT64, r, r * r), r, 0.5)
+    q = fma(polynomial(EXP_FLOAT64, r, r * r), r, 0.5)
     small = fma(fma(q, r, r_low), r, low)
     y = large + small
-    bits = _to_bits(shifted)
+    bits = to_bits(shifted)
     half = bits >> ONE_BIT
-    return y * _to_float(half << MANTISSA_BITS) * _to_float((bits - half) << MANTISSA_BITS)
+    return y * to_float(half << MANTISSA_BITS) * to_float((bits - half) << MANTISSA_BITS)
 
 
 @jit
 def _log_float32(x):
-    bits = _to_bits(np.float64(x)) + ONE_LESS_SQRT_HALF
-    k = _to_float((bits >> MANTISSA_BITS) | TWO_52) - (2.0**52 + 1023.0)
-    r = _to_float((bits & MANTISSA) + SQRT_HALF) - 1.0
+    bits = to_bits(np.float64(x)) + ONE_LESS_SQRT_HALF
+    k = to_float((bits >> MANTISSA_BITS) | TWO_52) - (2.0**52 + 1023.0)
+    r = to_float((bits & MANTISSA) + SQRT_HALF) - 1.0
     large = k * LN2_HIGH
     square = r * r
-    small = fma(k, LN2_LOW, fma(_polynomial(LOG_FLOAT32, r, square), square, r))
+    small = fma(k, LN2_LOW, fma(polynomial(LOG_FLOAT32, r, square), square, r))
     total = large + small
-    y = np.float32(_round_to_odd(total, (large - total) + small))
+    y = np.float32(round_to_odd(total, (large - total) + small))
     y = y if x < np.float32(np.inf) else x
     y = y if x > np.float32(0.0) else np.float32(-np.inf)
     return y if x >= np.float32(0.0) else np.float32(np.nan)
@@ -177,14 +177,14 @@ def _log_float32(x):
 @jit
 def _log_float64(x):
     subnormal = x < 2.0**-1022
-    bits = _to_bits(x * 2.0**54 if subnormal else x) + ONE_LESS_SQRT_HALF
+    bits = to_bits(x * 2.0**54 if subnormal else x) + ONE_LESS_SQRT_HALF
     bias = 2.0**52 + 1077.0 if subnormal else 2.0**52 + 1023.0
-    k = _to_float((bits >> MANTISSA_BITS) | TWO_52) - bias
-    r = _to_float((bits & MANTISSA) + SQRT_HALF) - 1.0
+    k = to_float((bits >> MANTISSA_BITS) | TWO_52) - bias
+    r = to_float((bits & MANTISSA) + SQRT_HALF) - 1.0
     square = r * r
     high = fma(square, -0.5, r)
     low = fma(fma(r, r, -square), -0.5, fma(square, -0.5, r - high))
-    low = fma(_polynomial(LOG_FLOAT64, r, square), r * square, low)
+    low = fma(polynomial(LOG_FLOAT64, r, square), r * square, low)
     large = k * LN2_HIGH
     total = large + high
     y = total + fma(k, LN2_LOW, ((large - total) + high) + low)

@@ -10,17 +10,27 @@ from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
+from fastmlp_kernels.lanes import LANES
+
 VECTORS = 4
 
 
-def _interleave(builder, latch):
+def _interleave(builder, latch, *wishes):
     """Ask LLVM's vectoriser for VECTORS vectors in each turn of the loop with this last branch."""
     module, number = builder.module, ir.IntType(32)
-    wish = module.add_metadata(["llvm.loop.interleave.count", number(VECTORS)])
+    wishes = [["llvm.loop.interleave.count", number(VECTORS)], *wishes]
+    wishes = [module.add_metadata(wish) for wish in wishes]
     # What is known of a loop is a node that names itself first, so it has to be made in two steps.
-    loop = module.add_metadata([f"loop {len(module.metadata)}", wish])
-    loop.operands = (loop, wish)
+    loop = module.add_metadata([f"loop {len(module.metadata)}", *wishes])
+    loop.operands = (loop, *wishes)
     latch.set_metadata("llvm.loop", loop)
+
+
+def _inline(block):
+    """Have LLVM inline what a block calls, however long: a loop with calls is no vector code."""
+    for instruction in block.instructions:
+        if isinstance(instruction, ir.CallInstr):
+            instruction.attributes.add("alwaysinline")
 
 
 def elementwise(function):
@@ -53,3 +63,39 @@ def elementwise(function):
         return types.void(x, out), codegen
 
     return loop_over
+
+
+def pairs_on_lanes(functions):
+    """Return f(name, values) for jitted code: the two results of a jitted function of this name.
+
+    functions: by name, each f(x) -> two scalars of x's dtype; values: 16 lanes, see lanes.py.
+    """
+
+    @intrinsic(prefer_literal=True)
+    def on_lanes(typing_context, name, values):
+        function = typing_context.resolve_value_type(functions[name.literal_value])
+        called = function.get_call_type(typing_context, (values.real,), {})
+
+        def codegen(context, builder, signature, arguments):
+            function_call, lanes = context.get_function(function, called), arguments[1]
+            places = [cgutils.alloca_once(builder, lanes.type) for _ in range(3)]
+            builder.store(lanes, places[0])
+            x, *results = (
+                builder.bitcast(place, lanes.type.element.as_pointer()) for place in places
+            )
+            with cgutils.for_range(builder, cgutils.intp_t(LANES)) as loop:
+                element = builder.load(builder.gep(x, [loop.index]))
+                body = builder.block
+                pair = function_call(builder, [element])
+                _inline(body)
+                for target, value in zip(results, cgutils.unpack_tuple(builder, pair), strict=True):
+                    builder.store(value, builder.gep(target, [loop.index]))
+                end = builder.block
+            # Unrolled, a loop of 16 is straight code before the vectoriser sees it.
+            _interleave(builder, end.terminator, ["llvm.loop.unroll.disable"])
+            loaded = [builder.load(place) for place in places[1:]]
+            return context.make_tuple(builder, signature.return_type, loaded)
+
+        return types.UniTuple(values, 2)(name, values), codegen
+
+    return on_lanes

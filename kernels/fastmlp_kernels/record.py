@@ -23,6 +23,9 @@ PACKS, ROOM, FIRST, STOP, NEGATIVE = range(46, 51)  # of a prediction: see execu
 KERNELS, TILES, ROWS_KERNELS = 64, 96, 144  # addresses: kernels by opcode, micro-kernels by number
 SHARED_WORDS = 176
 
+# Activations that are operations of their own; relu is part of a product.
+ACTIVATIONS = ("tanh", "logistic", "silu", "gelu", "leaky_relu")
+
 # Operations. Each has these first: of a task's rows it takes `most` at most, from `chunk` on.
 OPERATION_WORDS = 40
 OPCODE, CHUNK, MOST = range(3)
@@ -61,6 +64,8 @@ FIELDS = {
     "momentum": ("w", "gradient", "first_state", "second_state", "size"),
     "adam": ("w", "gradient", "first_state", "second_state", "size"),
     "argmax": ("logits", "row_size", "columns", "classes"),
+    # z = f(z) and its slope, an operation for each activation; see activations.py.
+    **dict.fromkeys(ACTIVATIONS, ("z", "slope", "row_size", "columns")),
 }
 FIELDS = {name: _COMMON + fields for name, fields in FIELDS.items()}
 OPCODES = {name: number for number, name in enumerate(FIELDS)}
