@@ -45,11 +45,13 @@ def trainings(shape):
     sizes, batch, last = shape
     for number in range(6 if len(sizes) > 2 else 3):
         optimizer = ("sgd", "momentum", "adam")[(number + batch) % 3]
+        names = ("relu", "tanh", "relu", "gelu", "identity")
+        activation = tuple(names[(layer + number) % 5] for layer in range(len(sizes) - 2))
         bias = tuple((layer + number) % 3 > 0 for layer in range(len(sizes) - 1))
         yield Training(
             sizes, bias, 4 + 4 * (number == 4), batch, last, 1 + number % 3, optimizer,
             rides=optimizer == "sgd", ordered=number % 2 == 0, is_long=number % 3 > 0, skips=True,
-            skips_x=number >= 3, groups=(),
+            skips_x=number >= 3, groups=(), activation=activation,
         )  # fmt: skip
 
 

@@ -151,9 +151,12 @@ def update(operation: str, dtype: str) -> Case:
     return Case(operation, f"{UPDATED}", dtype, 0, moved, make, TOLERANCE[dtype])
 
 
-def initial_parameters(sizes: Sequence[int], dtype: str) -> list[Array]:
+def initial_parameters(
+    sizes: Sequence[int], dtype: str, activation: str = "relu"
+) -> list[Array]:
     """Return the parameters that every provider starts from."""
-    return fastmlp.MLP(sizes, dtype=dtype, rng=0).parameters
+    loss = "squared_error" if sizes[-1] == 1 else "cross_entropy"
+    return fastmlp.MLP(sizes, dtype=dtype, rng=0, activation=activation, loss=loss).parameters
 
 
 @cache
@@ -214,10 +217,27 @@ def train(
     return Case("train", shape, dtype, flops, moved, make, tolerance, **fields)
 
 
-def training_error(*arguments: Any) -> Error:
+def regress(samples: int, sizes: Sequence[int], batch_size: int) -> Case:
+    """An epoch of a smooth regression in order: tanh, squared error, Adam, float32."""
+
+    def make() -> tuple[tuple[Any, ...], Error]:
+        x = np.random.default_rng(0).uniform(-1, 1, (samples, sizes[0])).astype(np.float32)
+        y = np.sin(x @ np.linspace(-2, 2, sizes[0], dtype=np.float32))
+        arguments = x, y, initial_parameters(sizes, "float32", "tanh"), batch_size, 1e-3
+        return arguments, training_error(*arguments, train=numpy_lean.regress)
+
+    flops = 4 * samples * _weights(sizes)
+    flops += sum(2 * samples * rows * columns for rows, columns in pairwise(sizes[1:]))
+    moved = 4 * (samples * sizes[0] + 6 * _weights(sizes))
+    shape = f"{samples} x {'-'.join(map(str, sizes))} tanh, batch {batch_size}"
+    tolerance = TRAINING_TOLERANCE * (len(sizes) - 1)
+    return Case("regress", shape, "float32", flops, moved, make, tolerance)
+
+
+def training_error(*arguments: Any, train: Callable[..., Any] = numpy_lean.train) -> Error:
     """Compare with an epoch of plain NumPy: the error beside the epoch's change."""
     start = np.concatenate([a.ravel() for pair in split(arguments[2]) for a in pair])
-    call = numpy_lean.train(*arguments)
+    call = train(*arguments)
     expected = np.concatenate([array.ravel() for array in call()]) - start
 
     def error(result: list[Array]) -> float:
@@ -231,7 +251,7 @@ def _weights(sizes: Sequence[int]) -> int:
     return sum((rows + 1) * columns for rows, columns in pairwise(sizes))
 
 
-SMALL, LARGE = (784, 100, 10), (784, 512, 256, 10)
+SMALL, LARGE, SMOOTH = (784, 100, 10), (784, 512, 256, 10), (16, 64, 64, 1)
 
 QUICK = [
     layer("float32", 128, 784, 100),
@@ -244,6 +264,7 @@ QUICK = [
     update("adam", "float32"),
     train("float32", 60_000, SMALL, 60_000),
     train("float32", 60_000, SMALL, 128),
+    regress(10_000, SMOOTH, 64),
 ]
 FULL = [
     *(layer("float32", *shape) for shape in ((32, 784, 512), (128, 784, 100), (60_000, 784, 100))),
@@ -256,6 +277,7 @@ FULL = [
     *(train(dtype, 60_000, SMALL, 60_000) for dtype in ("float32", "float64")),
     *(train("float32", 60_000, sizes, size) for sizes in (SMALL, LARGE) for size in (128, 32)),
     train("float32", 60_000, SMALL, 128, without_zeros=True),
+    regress(10_000, SMOOTH, 64),
 ]
 
 

@@ -32,7 +32,8 @@ NO_ORDER = np.empty(0, np.int64)
 class Steps(NamedTuple):
     """What the steps of an epoch need, besides the arrays that they change.
 
-    constants: (steps, 8), see Schedule.constants; rides: see Schedule.rides.
+    constants: (steps, 8), see Schedule.constants; rides: see Schedule.rides; activation: each
+    hidden layer's.
     """
 
     sizes: tuple[int, ...]
@@ -41,6 +42,7 @@ class Steps(NamedTuple):
     constants: Array
     batch_size: int
     rides: bool
+    activation: tuple[str, ...]
 
 
 class Weights(NamedTuple):
@@ -120,6 +122,7 @@ def describe(
     training = Training(
         steps.sizes, steps.bias, x.itemsize, batch, last if last < batch else 0, num_threads,
         steps.optimizer, steps.rides, ordered, count >= FEWEST_STEPS, *passes, (),
+        steps.activation,
     )  # fmt: skip
     return training._replace(groups=_groups(x, training)) if passes[1] else training
 

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,14 @@ from .fit_checks import Data, Schedule, checked_data, checked_schedule, checked_
 from .parameters import Parameters, Rng, bit_generator
 
 
+class Layers(NamedTuple):
+    """What a forward pass leaves: each layer's inputs, its activation after it, the logits."""
+
+    inputs: list[Array]
+    functions: list[Any]
+    logits: Array
+
+
 class Estimator(Parameters):
     """Fitting and scoring, on top of what a model defines: layers, head, updates, an epoch."""
 
@@ -23,7 +31,7 @@ class Estimator(Parameters):
     _updates: ClassVar[dict[str, Callable[..., None]]]
     # The mean over samples, values (N,).
     _mean: Callable[[Array], Any]
-    _last_forward: tuple[list[Array], list[Any]]
+    _last_forward: tuple[Layers, list[Any]]
     _last_logits: Array
 
     def forward(self, x: Array) -> Array:
@@ -32,9 +40,10 @@ class Estimator(Parameters):
         It is kept as `log_prob`, which is also `h{layers}_log`. x of a dtype wider than the model's
         is a TypeError, a shape that doesn't fit is a ValueError.
         """
-        activations, self._last_logits = self._run_layers(self._inputs(x))
-        self.log_prob, head = self._run_head(self._last_logits)
-        self._last_forward = activations, head
+        layers = self._run_layers(self._inputs(x))
+        self._last_logits = layers.logits
+        self.log_prob, head = self._run_head(layers.logits)
+        self._last_forward = layers, head
         return self.log_prob
 
     def fit(
@@ -149,7 +158,7 @@ class Estimator(Parameters):
 
     def _logits(self, x: Array) -> Array:
         """Return the last layer's outputs for x (N, inputs)."""
-        return self._run_layers(x)[1]
+        return self._run_layers(x).logits
 
     def _run_head(self, h: Array) -> tuple[Array, list[Any]]:
         """Return the log-probabilities for the logits h, and the operations that made them."""
@@ -171,8 +180,8 @@ class Estimator(Parameters):
         """Write the gradients of the last forward's loss to `gradients`."""
 
     @abstractmethod
-    def _run_layers(self, h: Array) -> tuple[list[Array], Array]:
-        """Return the inputs of all layers, the first of them h (N, inputs), and the logits."""
+    def _run_layers(self, h: Array) -> Layers:
+        """Return what the layers make of h (N, inputs)."""
 
 
 # Python's errors for wrong arguments have the qualified name: that of the class users know.

@@ -8,6 +8,7 @@ import numpy as np
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, real_arrays, remembered
+from ..operations.activations import CLASSES
 from ..operations.log import Log
 from ..operations.log_softmax import LogSoftmax
 from ..operations.loss import mean
@@ -16,7 +17,7 @@ from ..operations.softmax import Softmax
 from ..operations.update import adam, momentum, sgd
 from ..threads import threads_for
 from . import epochs
-from .estimator import Estimator
+from .estimator import Estimator, Layers
 from .fit import Epoch, Samples
 from .fit_checks import Data, Schedule
 from .parameters import Rng, draw_normal
@@ -27,12 +28,15 @@ _NO_CLASSES = np.empty(0, _CLASS)
 
 
 class MLP(Estimator):
-    """A multilayer perceptron that classifies: relu(x @ W + b) layers, the last without relu.
+    """A multilayer perceptron that classifies: f(x @ W + b) layers, the last without f.
 
     The log-probabilities are LogSoftmax of the last layer. `sizes`: the numbers of inputs, of each
     hidden layer's outputs and of classes, as [784, 100, 10]. `bias`: one flag, or one per layer.
     `dtype`: float32 or float64. `rng`: None, an integer seed, or NumPy's Generator or BitGenerator
-    of PCG64; a seed gives the same bits on every machine. Weights start uniform, biases at 0.
+    of PCG64; a seed gives the same bits on every machine. `activation`: f of the hidden layers,
+    "relu", "tanh", "logistic", "silu", "gelu" (its tanh form), "leaky_relu" (0.01) or "identity";
+    one name, or a list with one for each. Weights start uniform, with He's bound before relu,
+    leaky_relu, silu and gelu, with Glorot's before the others; biases start at 0.
 
     Wk has shape (inputs + bias, outputs), the bias as its last row; `parameters` is their list, and
     all lie in one buffer, `flat_parameters`, their gradients in `flat_gradients`. Assigning, as in
@@ -103,7 +107,7 @@ class MLP(Estimator):
         made: dict[str, Predictor] = vars(self).setdefault("_predictors", {})
         found = made.get(goal)
         if found is None:  # of threads that come at once, all take the first one's
-            new = predictor(self.sizes, self.bias, self.flat_parameters, goal)
+            new = predictor(self.sizes, self.bias, self.activation, self.flat_parameters, goal)
             found = made.setdefault(goal, new)
         return found
 
@@ -125,16 +129,20 @@ class MLP(Estimator):
         found = it.run(x, it.words, labels, losses, threads)
         return float(self._mean(losses)), (found >> HITS_BIT) / len(x)
 
-    def _run_layers(self, h: Array) -> tuple[list[Array], Array]:
-        """Return the inputs of all layers and the logits."""
-        inputs = []
+    def _run_layers(self, h: Array) -> Layers:
+        """Return what the layers make of h (N, inputs)."""
+        inputs, functions = [], []
         for layer, W in enumerate(self.parameters):
             h, W = real_arrays(x=h, W=W)
             inputs.append(h)
             rows = self.sizes[layer]
             b = W[rows] if self.bias[layer] else None
-            h = affine(h, W[:rows], b, None, relu=layer < len(self.bias) - 1)
-        return inputs, h
+            name = (*self.activation, "identity")[layer]
+            h = affine(h, W[:rows], b, None, relu=name == "relu")
+            functions.append(None if name in ("relu", "identity") else CLASSES[name]())
+            if functions[-1] is not None:
+                h = functions[-1].forward(h)
+        return Layers(inputs, functions, h)
 
     def backward(self, label: Array) -> None:
         """Write the gradients of the loss, summed over the last forward's samples, to `gradients`.
@@ -143,17 +151,21 @@ class MLP(Estimator):
         (1 / N for the mean loss). Raises ValueError for another shape, TypeError for values that
         the model's dtype doesn't hold exactly, RuntimeError without a forward.
         """
-        activations, head = remembered(vars(self), "_last_forward", type(self).__name__)
-        g = -self._labels(label, len(activations[0]))
+        layers, head = remembered(vars(self), "_last_forward", type(self).__name__)
+        g = -self._labels(label, len(layers.inputs[0]))
         for operation in reversed(head):
             g = operation.backward(g)
-        for layer in reversed(range(len(activations))):
-            x = activations[layer]
+        for layer in reversed(range(len(layers.inputs))):
+            x = layers.inputs[layer]
             self._write_gradient(layer, x, g)
             if layer:  # nobody asks for the gradient of the model's own input
                 W = self.parameters[layer][: self.sizes[layer]]
-                # x is relu(h): above 0 exactly where h is.
-                g = gradient_below(g, W, x)
+                if self.activation[layer - 1] == "relu":
+                    g = gradient_below(g, W, x)  # x is relu(h): above 0 exactly where h is
+                else:
+                    g = affine(g, W.T, None, None, relu=False)
+                if layers.functions[layer - 1] is not None:
+                    g = layers.functions[layer - 1].backward(g)
 
     def _write_gradient(self, layer: int, x: Array, g: Array) -> None:
         """Write x^T @ g, and 1^T @ g below it where the layer has a bias, to the gradient of W."""
@@ -174,7 +186,7 @@ class MLP(Estimator):
         parameters, losses = self.flat_parameters.copy(), np.empty(len(x), self.dtype)
         steps = epochs.Steps(
             self.sizes, self.bias, schedule.optimizer, schedule.constants(number),
-            schedule.batch_size, schedule.rides(self.dtype),
+            schedule.batch_size, schedule.rides(self.dtype), self.activation,
         )  # fmt: skip
         weights = epochs.Weights(parameters, states, losses)
         threads = threads_for(schedule.batch_size * parameters.size)

@@ -20,6 +20,7 @@ from ..checks import (
     shape_error,
 )
 from ..mends import array_code, numbers_mend, one_hot_mend
+from ..plan.ways import ACTIVATIONS
 
 _WEIGHTS = r"[wW]\d+(_\w+)?"
 _WHAT_IT_HAS = "dir(model) lists what it has"
@@ -61,6 +62,7 @@ class Parameters:
 
     sizes: tuple[int, ...]
     bias: tuple[bool, ...]
+    activation: tuple[str, ...]
     dtype: np.dtype[Any]
     flat_parameters: Array
     flat_gradients: Array
@@ -73,9 +75,12 @@ class Parameters:
         bias: bool | Sequence[bool] = True,
         dtype: DTypeLike = np.float32,
         rng: Rng = None,
+        *,
+        activation: str | Sequence[str] = "relu",
     ) -> None:
         self.sizes = _checked_sizes(sizes)
         self.bias = _checked_bias(bias, len(self.sizes) - 1)
+        self.activation = checked_activation(activation, len(self.sizes) - 2)
         self.dtype = _checked_dtype(dtype)
         generator = bit_generator(rng)
         count = sum(rows * columns for rows, columns in self._shapes())
@@ -87,8 +92,8 @@ class Parameters:
     def _draw_weights(self, generator: np.random.PCG64) -> None:
         for layer, W in enumerate(self.parameters):
             inputs, outputs = self.sizes[layer : layer + 2]
-            last = layer == len(self.parameters) - 1
-            W[:inputs] = uniform(generator, (inputs, outputs), _bound(inputs, outputs, last))
+            activation = (*self.activation, "identity")[layer]
+            W[:inputs] = uniform(generator, (inputs, outputs), _bound(inputs, outputs, activation))
 
     @property
     def parameters(self) -> list[Array]:
@@ -149,7 +154,7 @@ class Parameters:
         if array is not None:
             if value is not array:  # `model.W1 -= step` assigns the array to itself
                 _write(name, array, value)
-        elif name in ("sizes", "bias", "dtype") or re.fullmatch(_WEIGHTS, name):
+        elif name in ("sizes", "bias", "activation", "dtype") or re.fullmatch(_WEIGHTS, name):
             raise AttributeError(
                 f"{type(self).__name__}.{name}: expected one of {', '.join(named)} or the flat "
                 "buffers, whose values can be assigned; make another model for other sizes",
@@ -174,6 +179,7 @@ class Parameters:
         for name, value in slots.items():
             object.__setattr__(self, name, value)
         own["dtype"] = np.dtype(self.dtype.type)
+        own.setdefault("activation", ("relu",) * (len(self.sizes) - 2))  # kept by version 1
         for name in _BUFFERS:
             own[name] = _own_memory(own[name], self.dtype)
         self._name_views()
@@ -195,9 +201,13 @@ class Parameters:
         return worker
 
     def __repr__(self) -> str:
+        names = list(dict.fromkeys(self.activation))
+        activation = f", activation={names[0]!r}" if len(names) == 1 and names != ["relu"] else ""
+        if len(names) > 1:
+            activation = f", activation={list(self.activation)}"
         return (
             f"{type(self).__name__}({list(self.sizes)}, bias={list(self.bias)}, "
-            f"dtype={self.dtype.name})"
+            f"dtype={self.dtype.name}{activation})"
         )
 
     def _inputs(self, x: Array, name: str = "x") -> Array:
@@ -294,13 +304,16 @@ def stable_order(draws: Array) -> Array:
     return order
 
 
-def _bound(inputs: int, outputs: int, last: bool) -> float:
+def _bound(inputs: int, outputs: int, activation: str) -> float:
     """Return the largest initial weight, which keeps the outputs as large as the inputs.
 
-    Before a relu: He et al., "Delving deep into rectifiers", 2015. In the last layer: Glorot &
-    Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
+    Before a relu or its kin: He et al., "Delving deep into rectifiers", 2015. Else, as in the last
+    layer: Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", 2010.
     """
-    return math.sqrt(6 / (inputs + outputs)) if last else math.sqrt(6 / inputs)
+    if activation in ("relu", "leaky_relu", "silu", "gelu"):
+        return math.sqrt(6 / inputs)
+    return math.sqrt(6 / (inputs + outputs))
 
 
 def _inputs_mend(code: str, x: Array, inputs: int) -> str:
@@ -358,6 +371,30 @@ def _checked_bias(bias: object, layers: int) -> tuple[bool, ...]:
             "bias", f"one flag, or {layers}, one per layer", f"{len(flags)}", "pass bias=True"
         )
     return tuple(map(bool, flags))
+
+
+def checked_activation(activation: object, hidden: int) -> tuple[str, ...]:
+    """Return the name of each hidden layer's activation, or raise."""
+    names = [activation] * hidden if isinstance(activation, str) else activation
+    if not isinstance(names, Iterable):
+        raise TypeError(
+            f"activation: expected a name, or one per hidden layer, got "
+            f"{type(activation).__name__}; pass activation='relu'"
+        )
+    names = list(names)
+    wrong = [name for name in names if name not in ACTIVATIONS]
+    if isinstance(activation, str) and activation not in ACTIVATIONS:
+        wrong = [activation]  # also of a model without hidden layers
+    if wrong:
+        raise shape_error(
+            "activation", f"one of {[*ACTIVATIONS]}", repr(wrong[0]), "pass activation='relu'"
+        )
+    if len(names) != hidden:
+        raise shape_error(
+            "activation", f"one name, or {hidden}, one per hidden layer", f"{len(names)}",
+            "pass activation='relu'",
+        )  # fmt: skip
+    return tuple(names)
 
 
 def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:

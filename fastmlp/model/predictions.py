@@ -30,12 +30,16 @@ class Predictor(NamedTuple):
 
 
 def predictor(
-    sizes: tuple[int, ...], bias: tuple[bool, ...], parameters: Array, goal: str
+    sizes: tuple[int, ...],
+    bias: tuple[bool, ...],
+    activation: tuple[str, ...],
+    parameters: Array,
+    goal: str,
 ) -> Predictor:
     """Return the plans of a model, compiled; its parameters are read where they lie."""
     dtype, machine = parameters.dtype, this_machine()
     plans = [
-        plan_prediction(Prediction(sizes, bias, dtype.itemsize, rows, goal), machine)
+        plan_prediction(Prediction(sizes, bias, dtype.itemsize, rows, goal, activation), machine)
         for rows in (FEW, SOME, MANY)
     ]
     head = np.zeros(execute.HEAD, np.int64)

@@ -18,13 +18,17 @@ MOST_PLANS = 256
 
 
 class Prediction(NamedTuple):
-    """What a plan depends on; the key under which it is kept. goal: classes, logits or losses."""
+    """What a plan depends on; the key under which it is kept. goal: classes, logits or losses.
+
+    activation: each hidden layer's, or nothing if all are relu.
+    """
 
     sizes: tuple[int, ...]
     bias: tuple[bool, ...]
     itemsize: int
     rows: int
     goal: str
+    activation: tuple[str, ...] = ()
 
 
 @lru_cache(MOST_PLANS)
@@ -75,15 +79,21 @@ def _block(builder: Builder, prediction: Prediction, places: list[tuple[int, int
     mark = builder.mark()
     builder.operation("watch", values=at(X), row_size=sizes[0])
     h, h_row = at(X), sizes[0]
+    activation = (*(prediction.activation or ("relu",) * last), "identity")
     for layer, (start, packed) in enumerate(places):
         inputs, outputs = sizes[layer : layer + 2]
         W = at(PARAMETERS, start * itemsize)
         product(
             builder, default_panels(builder, most, outputs, packed != 0),
             set(range(1, most + 1)), outputs, packed=packed, b=W, b_row=outputs, a=h, a_row=h_row,
-            a_step=1, inner=inputs, c=h_places[layer], c_row=rows[layer], relu=int(layer < last),
+            a_step=1, inner=inputs, c=h_places[layer], c_row=rows[layer],
+            relu=int(activation[layer] == "relu"),
             bias=W + inputs * outputs * itemsize if prediction.bias[layer] else 0,
         )  # fmt: skip
+        if activation[layer] not in ("relu", "identity"):
+            builder.operation(
+                activation[layer], z=h_places[layer], row_size=rows[layer], columns=outputs
+            )
         h, h_row = h_places[layer], rows[layer]
     if prediction.goal == "classes":
         builder.operation(

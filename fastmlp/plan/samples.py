@@ -1,14 +1,15 @@
 """The first half of a step, for blocks of samples: forward, loss, backward.
 
-    h = relu(h @ W + b) for each layer but the last, logits = h @ W + b
+    h = f(h @ W + b) for each layer but the last, logits = h @ W + b
     grad = scale * (softmax(logits) - one_hot(label)), scale = 1 / samples of the batch
-    grad = (grad @ W^T) * (h > 0 ? 1 : 0) for each layer down to the second
+    grad = (grad @ W^T) * slope for each layer down to the second
 
+The slope f' of relu is h > 0 ? 1 : 0; that of another activation is noted on the way forward.
 Large layers have done their forward pass by columns: a panel of W for all samples is a task of the
 thread that updates it.
 """
 
-from fastmlp_kernels.record import LABELS, LOSSES, PARAMETERS
+from fastmlp_kernels.record import BY_SLOPE, LABELS, LOSSES, PARAMETERS
 
 from . import sparse
 from .blocking import Panel, sample_rows
@@ -58,8 +59,9 @@ def _panel_forward(state: State, layer: Layer, panel: Panel, heights: set[int]) 
         a=h, a_row=h_row, a_step=1, inner=layer.inputs,
         c=state.now.h[layer.number] + panel.first * itemsize, c_row=layer.row,
         bias=W + layer.inputs * panel.width * itemsize if layer.bias else 0,
-        relu=int(not layer.is_last),
+        relu=int(layer.activation == "relu"),
     )  # fmt: skip
+    state.activate(layer, panel.first, panel.columns)
 
 
 def run(state: State) -> None:
@@ -104,8 +106,9 @@ def _forward(state: State, layer: Layer, heights: set[int]) -> None:
         b_row=layer.outputs, a=h, a_row=h_row, a_step=1, inner=layer.inputs,
         c=state.now.h[layer.number], c_row=layer.row,
         bias=W + layer.inputs * layer.outputs * itemsize if layer.bias else 0,
-        relu=int(not layer.is_last),
+        relu=int(layer.activation == "relu"),
     )  # fmt: skip
+    state.activate(layer, 0, layer.outputs)
 
 
 def _loss(state: State, rows: int) -> None:
@@ -118,14 +121,16 @@ def _loss(state: State, rows: int) -> None:
 
 
 def _backward(state: State, layer: Layer, heights: set[int]) -> None:
-    """grad @ W^T, gated by the layer's input, the output of a relu."""
+    """(grad @ W^T) * slope, of the layer's input that of a relu, or what was noted."""
     builder, below = state.builder, state.layers[layer.number - 1]
+    is_relu = below.activation == "relu"
+    gate = (state.now.h if is_relu else state.now.slope)[below.number]
     panels = builder.machine.panels(layer.row_panels, layer.inputs, builder.lanes)
     product(
         builder, panels, heights, layer.inputs, packed=layer.packed_transpose,
         a=state.now.grad[layer.number], a_row=layer.row, a_step=1, inner=layer.outputs,
         c=state.now.grad[below.number], c_row=below.row,
-        gate=state.now.h[below.number], gate_row=below.row,
+        gate=gate, gate_row=below.row, relu=0 if is_relu else BY_SLOPE,
     )  # fmt: skip
 
 

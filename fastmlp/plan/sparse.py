@@ -1,12 +1,12 @@
 """Layers that pass over the zeros of their inputs: what of docs/training.md becomes operations.
 
-    h = x @ W + b, grad_W = x^T @ grad    over the x != 0
-    grad_x = grad @ W^T                   over the grad != 0, which relu has gated, too
+    h = f(x @ W + b), grad_W = x^T @ grad    over the x != 0
+    grad_x = grad @ W^T                      over the grad != 0, which relu has gated, too
 
 Words of bits tell what isn't zero. A narrow first layer's inputs are groups of leaves, each a task:
 
     sums[group] = x @ W over the inputs of one group (and b with the last)
-    h = relu(the tree over sums)
+    h = f(the tree over sums)
 """
 
 from fastmlp_kernels.record import LEAF, RATE, WORD, X
@@ -69,7 +69,7 @@ def find_words(
 
 
 def forward(state: State, layer: Layer) -> None:
-    """The stage of relu(x @ W + b): a panel of columns and up to 64 samples a task."""
+    """The stage of f(x @ W + b): a panel of columns and up to 64 samples a task."""
     builder, rows, start = state.builder, state.batch, len(state.builder.tasks)
     panels = builder.machine.panels(layer.panels, layer.outputs, builder.lanes)
     chunks = count_words(rows)
@@ -92,7 +92,7 @@ def panel_forward(
     chunk: int = 0,
     most: int = EVERY_ROW,
 ) -> None:
-    """relu(x @ W + b) for a panel and up to 64 samples of a task.
+    """f(x @ W + b) for a panel and up to 64 samples of a task.
 
     distance: how much later the samples come that are fetched meanwhile.
     """
@@ -106,8 +106,9 @@ def panel_forward(
         words_row=words_row, b=W, b_step=width,
         bias=W + layer.inputs * width * itemsize if layer.bias else 0, distance=distance,
         c=state.now.h[layer.number] + (chunk * layer.row + panel.first) * itemsize,
-        c_row=layer.row, columns=panel.columns,
+        c_row=layer.row, columns=panel.columns, relu=int(layer.activation == "relu"),
     )  # fmt: skip
+    state.activate(layer, panel.first, panel.columns, chunk, most)
 
 
 def _product(
@@ -246,7 +247,9 @@ def join(state: State, layer: Layer) -> None:
     builder.operation(
         "join", sums=state.now.sums, apart=state.batch * width * itemsize, count=count, width=width,
         scratch=builder.scratch(0, size), c=state.now.h[0], c_row=layer.row, itemsize=itemsize,
+        relu=int(layer.activation == "relu"),
     )  # fmt: skip
+    state.activate(layer, 0, layer.outputs)
 
 
 def _group_columns(state: State, block: Block, stride: int) -> int:

@@ -8,7 +8,7 @@ from fastmlp_kernels.record import LEAF, ORDER, WORD, X
 from ..checks import Array
 from .blocking import count_leaves, padded_row, panel_width
 from .blocks import Block
-from .table import Builder, at
+from .table import EVERY_ROW, Builder, at
 from .ways import Layer, Training, count_groups
 
 LEAF_WORDS = LEAF // WORD
@@ -24,7 +24,8 @@ def count_words(count: int) -> int:
 class Buffers:
     """Where the samples of a batch, or of a leaf, have their numbers: operands, one a layer.
 
-    is_own: each thread has its own. h, grad: outputs and their gradients; words: of each layer's
+    is_own: each thread has its own. h, grad: outputs and their gradients; slope: of an activation
+    that isn't relu (0: of none); words: of each layer's
     inputs, what isn't zero, by rows and, `stride` words each, by columns; gathered: the samples in
     their order; sums: of the first layer's groups of inputs.
     """
@@ -33,6 +34,7 @@ class Buffers:
     rows: int
     h: list[int] = field(default_factory=list)
     grad: list[int] = field(default_factory=list)
+    slope: list[int] = field(default_factory=list)
     row_words: list[int] = field(default_factory=list)
     column_words: list[int] = field(default_factory=list)
     gathered: int = 0
@@ -81,7 +83,19 @@ class State:
             return self.now.gathered, self.gathered_row
         return at(X), layer.inputs
 
-    def gather(self, first: int, stop: int, chunk: int = 0, most: int = 1 << 60) -> None:
+    def activate(
+        self, layer: Layer, first: int, columns: int, chunk: int = 0, most: int = EVERY_ROW
+    ) -> None:
+        """Apply a layer's activation to some columns of its outputs, where a product didn't."""
+        slope = self.now.slope[layer.number]
+        if slope:
+            place = (chunk * layer.row + first) * self.itemsize
+            self.builder.operation(
+                layer.activation, chunk, most, z=self.now.h[layer.number] + place,
+                row_size=layer.row, columns=columns, slope=slope + place,
+            )  # fmt: skip
+
+    def gather(self, first: int, stop: int, chunk: int = 0, most: int = EVERY_ROW) -> None:
         """Copy columns first .. stop of the samples, where these are shuffled."""
         itemsize, inputs = self.itemsize, self.layers[0].inputs
         row = self.gathered_row * itemsize
@@ -100,6 +114,8 @@ class State:
         for layer in self.layers:
             buffers.h.append(take(rows * layer.row * itemsize))
             buffers.grad.append(take(rows * layer.row * itemsize))
+            notes = layer.activation not in ("relu", "identity")
+            buffers.slope.append(take(rows * layer.row * itemsize) if notes else 0)
             row_words = column_words = 0
             if layer.skips:
                 words = count_leaves(layer.inputs, 0) * LEAF_WORDS

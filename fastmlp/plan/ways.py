@@ -8,6 +8,7 @@ where such a first layer is narrow, the leaves of its inputs are tasks. docs/tra
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fastmlp_kernels.record import ACTIVATIONS as OPERATIONS
 from fastmlp_kernels.record import LEAF, WORD
 
 from .blocking import SHORT_INNER, Machine, count_leaves, split_leaves
@@ -21,6 +22,9 @@ SMALLEST_WEIGHTS = 16384  # elements of W
 FEWEST_STEPS = 8
 FEWEST_PANELS = 2
 
+# What hidden layers may have; relu is a product's own end, identity is nothing.
+ACTIVATIONS = ("relu", *OPERATIONS, "identity")
+
 # How many arrays of state each optimizer keeps, of the size of the parameters.
 STATES = {"sgd": 0, "momentum": 1, "adam": 2}
 
@@ -31,7 +35,8 @@ class Training(NamedTuple):
     last: samples of the last batch if these are fewer than the others', or 0. is_long: an epoch of
     FEWEST_STEPS or more. rides: the update is W - rate * gradient, with rates that are finite.
     skips: whether hidden layers may pass over zeros, and the first one shall. groups: those of the
-    first layer's inputs that each thread has, where they are tasks.
+    first layer's inputs that each thread has, where they are tasks. activation: each hidden
+    layer's, or nothing if all are relu.
     """
 
     sizes: tuple[int, ...]
@@ -47,6 +52,7 @@ class Training(NamedTuple):
     skips: bool
     skips_x: bool
     groups: tuple[tuple[int, ...], ...]
+    activation: tuple[str, ...] = ()
 
 
 @dataclass
@@ -55,7 +61,7 @@ class Layer:
 
     start: of W in the parameters, in elements. panels, row_panels: in how many blocks of columns W
     is updated, and in how many panels W^T lies. row: elements from one sample's outputs to the
-    next's. packed, packed_transpose: copies of W and W^T; columns: W in panels, its states behind,
+    next's. activation: "identity" of the last. packed, packed_transpose: copies of W and W^T; columns: W in panels, its states behind,
     `columns_size` elements each.
     """
 
@@ -65,6 +71,7 @@ class Layer:
     bias: bool
     start: int
     is_last: bool
+    activation: str
     by_columns: bool = False
     skips: bool = False
     by_groups: bool = False
@@ -89,14 +96,19 @@ def choose(training: Training, machine: Machine) -> list[Layer]:
     for number, bias in enumerate(training.bias):
         inputs, outputs = sizes[number : number + 2]
         is_last = number == len(training.bias) - 1
-        layers.append(Layer(number, inputs, outputs, bias, start, is_last))
+        activation = "identity" if is_last else "relu"
+        if training.activation and not is_last:
+            activation = training.activation[number]
+        layers.append(Layer(number, inputs, outputs, bias, start, is_last, activation))
         start += (inputs + bias) * outputs
     by_leaves = run_of_leaves(training.batch, training.threads) > 0
     count = 0 if by_leaves else count_by_columns(training, machine)
     count = max(count, int(training.skips_x))
     for layer in layers:
         layer.by_columns = layer.number < count
-        hidden = 0 < layer.number < min(count, len(layers) - 1)
+        # Only relu makes zeros, of the layer's inputs and of its gradients.
+        has_zeros = layer.activation == "relu" and layers[layer.number - 1].activation == "relu"
+        hidden = 0 < layer.number < min(count, len(layers) - 1) and has_zeros
         layer.skips = hidden and training.skips and not by_leaves
         if layer.number == 0:
             layer.skips = training.skips_x

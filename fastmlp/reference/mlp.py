@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..checks import Array, real_arrays, remembered
-from ..model.estimator import Estimator
+from ..model.estimator import Estimator, Layers
 from ..model.parameters import Rng, draw_normal
+from ..operations.activations import CLASSES  # STUB
 from .log import Log
 from .log_softmax import LogSoftmax
 from .loss import mean
@@ -36,34 +37,32 @@ class MLP(Estimator):
         """Return the class (N,) of each sample of x (N, ...): that of the first largest logit."""
         return np.asarray(np.argmax(self._logits(self._samples(x, check_finite)), axis=1))
 
-    def _run_layers(self, h: Array) -> tuple[list[Array], Array]:
-        """Return the inputs of all layers and the logits."""
-        activations = []
+    def _run_layers(self, h: Array) -> Layers:
+        """Return what the layers make of h (N, inputs)."""
+        layers_inputs, functions = [], []
         for layer, W in enumerate(self.parameters):
             h, W = real_arrays(x=h, W=W)
-            activations.append(h)
+            layers_inputs.append(h)
             inputs = self.sizes[layer]
             h = affine(h, W[:inputs], W[inputs] if self.bias[layer] else None)
-            if layer < len(self.bias) - 1:
-                h = Relu().forward(h)
-        return activations, h
+            functions.append((CLASSES | {"relu": Relu})[(*self.activation, "identity")[layer]]())
+            h = functions[-1].forward(h)
+        return Layers(layers_inputs, functions, h)
 
     def backward(self, label: Array) -> None:
         """Write the gradients of the loss, the sum of -log_prob * label, to `gradients`."""
-        activations, head = remembered(vars(self), "_last_forward", type(self).__name__)
-        g = -self._labels(label, len(activations[0]))
+        layers, head = remembered(vars(self), "_last_forward", type(self).__name__)
+        g = -self._labels(label, len(layers.inputs[0]))
         for operation in reversed(head):
             g = operation.backward(g)
-        for layer in reversed(range(len(activations))):
-            x, W, inputs = activations[layer], self.parameters[layer], self.sizes[layer]
+        for layer in reversed(range(len(layers.inputs))):
+            x, W, inputs = layers.inputs[layer], self.parameters[layer], self.sizes[layer]
             with_ones = x
             if self.bias[layer]:
                 with_ones = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1)
             self.gradients[layer][...] = matmul(with_ones.T, g)
             if layer:  # nobody asks for the gradient of the model's own input
-                relu = Relu()
-                relu.mem["x"] = x  # x is relu(h): above 0 exactly where h is
-                g = relu.backward(matmul(g, W[:inputs].T))
+                g = layers.functions[layer - 1].backward(matmul(g, W[:inputs].T))
 
 
 class NotebookMLP(MLP):

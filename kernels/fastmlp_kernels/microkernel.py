@@ -18,6 +18,7 @@ from fastmlp_kernels.blocking import LEAF, VECTOR_BITS
 from fastmlp_kernels.fma import fma
 from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.memory import load, store
+from fastmlp_kernels.record import BY_SLOPE
 from fastmlp_kernels.tile import Tile
 
 # Strides count elements. `a`, `b`, ... are addresses; a `bias`, `gate` or `rate` of 0 is none.
@@ -98,9 +99,11 @@ def _scalar_tile(zero, rows):
                     if not closing:
                         store(total, partials, position)
                         continue
-                    if relu != 0:
+                    if relu == 1:
                         total = total if total > zero else zero
-                    if gate != 0 and not load(zero, gate, i * gate_row + j) > zero:
+                    if gate != 0 and relu == BY_SLOPE:
+                        total *= load(zero, gate, i * gate_row + j)
+                    elif gate != 0 and not load(zero, gate, i * gate_row + j) > zero:
                         total *= zero
                     if rate != 0:
                         total = load(zero, c, i * c_row + j) - load(zero, rate, 0) * total

@@ -1,6 +1,7 @@
 """A product of a plan: the walk over blocks of rows, leaves, panels and tiles.
 
-    C = gate(relu(A @ B + bias)), or C - rate * (A @ B)
+    C = gate(relu(A @ B + bias)), or C - rate * (A @ B); gate(c) is c * (gate > 0 ? 1 : 0), or
+    c * gate, where that is the slope of another activation
 
 A is a[i * a_row + k * a_step] (and a row of ones below, if `ones` is the address of a 1), B lies in
 place or packed by leaves; strides count elements. The micro-kernels are called by address, so the

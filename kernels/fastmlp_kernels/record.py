@@ -20,8 +20,8 @@ LEFT, FAILED, STEPS, STEPS_DONE, HITS_DONE = range(32, 37)
 LAST_ROWS, THREADS, OWN_PLACE, OWN_BYTES, TEAM = range(37, 42)
 OPERATIONS, TASKS, STAGES, PROGRAMS = range(42, 46)  # addresses of the plan's tables
 PACKS, ROOM, FIRST, STOP, NEGATIVE = range(46, 51)  # of a prediction: see execute.predict
-KERNELS, TILES, ROWS_KERNELS = 64, 96, 144  # addresses: kernels by opcode, micro-kernels by number
-SHARED_WORDS = 176
+KERNELS, TILES, ROWS_KERNELS = 64, 112, 160  # addresses: kernels by opcode, micro-kernels by number
+SHARED_WORDS = 192
 
 # Activations that are operations of their own; relu is part of a product.
 ACTIVATIONS = ("tanh", "logistic", "silu", "gelu", "leaky_relu")
@@ -31,7 +31,8 @@ OPERATION_WORDS = 40
 OPCODE, CHUNK, MOST = range(3)
 _COMMON = ("opcode", "chunk", "most")
 FIELDS = {
-    # C = gate(relu(A @ B + bias)) or C - rate * (A @ B); see product_walk.py.
+    # C = gate(relu(A @ B + bias)) or C - rate * (A @ B); see product_walk.py. relu: 1, or with a
+    # gate BY_SLOPE, where it is a factor itself.
     "product": (
         *("rows", "inner", "ones", "a", "a_row", "a_step", "b", "b_row", "b_leaf"),
         *("c", "c_row", "bias", "relu", "gate", "gate_row", "rate", "width", "at_once"),
@@ -41,7 +42,7 @@ FIELDS = {
     "sparse": (
         *("rows", "inner", "ones", "a", "a_row", "a_step", "words", "words_row", "b", "b_step"),
         *("bias", "width", "total", "slots", "slot_size", "target", "rate", "by_leaf", "part"),
-        *("offsets", "distance", "finds", "x", "x_row", "c", "c_row", "columns", "gate"),
+        *("offsets", "distance", "finds", "x", "x_row", "c", "c_row", "columns", "gate", "relu"),
         *("itemsize", "vectors"),
     ),
     # Words of what is not zero, by rows and by columns.
@@ -56,7 +57,7 @@ FIELDS = {
         *("panels", "panel_count", "target"),
     ),
     "loss": ("logits", "row_size", "classes", "labels", "losses", "grad", "scratch"),
-    "join": ("sums", "apart", "count", "width", "scratch", "c", "c_row", "itemsize"),
+    "join": ("sums", "apart", "count", "width", "scratch", "c", "c_row", "relu", "itemsize"),
     "add": ("parts", "apart", "size", "pairs", "count"),
     "watch": ("values", "row_size", "size", "signs"),
     "rates": ("rates",),
@@ -89,6 +90,7 @@ TILE_FIELDS = ("number", "rows", "count")
 BEFORE, WHOLE, LAST, AFTER = range(4)
 
 LEAF, LINE, BLOCK_ROWS, WORD = 256, 64, 48, 64
+BY_SLOPE = 2  # in the place of a product's `relu`
 CONSTANTS_EACH = 8  # float64 of a step: weight decay, then those of the update, see update.py
 
 TEAM_LINES = 2  # cache lines of a team, before one of each thread; see team.py

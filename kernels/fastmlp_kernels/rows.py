@@ -45,9 +45,10 @@ def _add(zero):
 
 def _join(zero):
     def join_groups(row, shared, own):
-        """C = relu(the tree over `count` sums), which lie `apart` bytes apart; two levels a pass.
+        """C = the tree over `count` sums, or its relu; two levels a pass.
 
-        Nothing is written to the sums: other threads' caches have them.
+        The sums lie `apart` bytes apart. Nothing is written to them: other threads' caches have
+        them.
         """
         it, me = _join_at(row), own_at(own)
         width, itemsize, scratch = it.width, it.itemsize, place(it.scratch, shared, own)
@@ -82,7 +83,7 @@ def _join(zero):
                 values = array_at(zero, source + i * width * itemsize, width)
                 h = array_at(zero, c + (first + i) * it.c_row * itemsize, width)
                 for j in range(width):
-                    h[j] = values[j] if values[j] > zero else zero
+                    h[j] = zero if it.relu and not values[j] > zero else values[j]
 
     return join_groups
 

@@ -1,6 +1,6 @@
 """A plan's product that passes over the zeros of A: the walk over leaves, rows and words.
 
-    C = relu(A @ B + bias), or (A @ B) * (gate > 0 ? 1 : 0), or C - rate * (A @ B)
+    C = A @ B + bias or its relu, or (A @ B) * (gate > 0 ? 1 : 0), or C - rate * (A @ B)
 
 Words tell which a[i * a_row + k * a_step] aren't zero; B has rows of `width` elements, b_step from
 one to the next. The sums of leaves wait in `slots` and are joined in `total`, see sparse.py. Where
@@ -39,7 +39,7 @@ def _set_offsets(row, shared, own, a, rows):
 
 @jit
 def _end(zero, row, shared, own, total):
-    """C from the sums: relu of whole vectors, so of its padding, too; or gated."""
+    """C from the sums: whole vectors, so with its padding, or their relu; or gated."""
     it, me = _at(row), own_at(own)
     by, width = me.row * it.c_row * it.itemsize, it.width
     c, gates = moved(it.c, by, shared, own), moved(it.gate, by, shared, own)
@@ -53,7 +53,7 @@ def _end(zero, row, shared, own, total):
                 h[j] = values[j] * (one if gate[j] > zero else zero)
         else:
             for j in range(width):
-                h[j] = values[j] if values[j] > zero else zero
+                h[j] = zero if it.relu and not values[j] > zero else values[j]
 
 
 @jit

@@ -10,6 +10,7 @@ from numba.core import cgutils
 from fastmlp_kernels.blocking import HAS_MASKED_LOADS, HAS_MASKS, LEAF, REGISTERS
 from fastmlp_kernels.emitter import INT, Emitter, constant, emit_fma
 from fastmlp_kernels.memory import emit_fetch
+from fastmlp_kernels.record import BY_SLOPE
 
 STRIDES = (
     *("a_row", "a_step", "b_step", "b_leaf", "c_row", "gate_row"),
@@ -261,7 +262,7 @@ class Tile(Emitter):
 
     def _finish(self):
         builder, argument = self.builder, self.argument
-        with builder.if_then(builder.icmp_signed("!=", argument["relu"], constant(0))):
+        with builder.if_then(builder.icmp_signed("==", argument["relu"], constant(1))):
             for slot in self._slots():
                 value = builder.load(slot)
                 positive = builder.fcmp_ordered(">", value, self.zero)
@@ -298,13 +299,14 @@ class Tile(Emitter):
                 self._masked_store(value, at, self.last_mask)
 
     def _gate(self):
-        """Multiply by 1 where the gate is above 0, else by 0."""
+        """Multiply by 1 where the gate is above 0, else by 0; or by the gate, if it is a slope."""
         builder = self.builder
         one = ir.Constant(self.vector, [ir.Constant(self.real, 1.0)] * self.lanes)
+        is_slope = builder.icmp_signed("==", self.argument["relu"], constant(BY_SLOPE))
 
         def multiply(value, gate):
             factor = builder.select(builder.fcmp_ordered(">", gate, self.zero), one, self.zero)
-            return builder.fmul(value, factor)
+            return builder.fmul(value, builder.select(is_slope, gate, factor))
 
         self._combine("gate", multiply)
 

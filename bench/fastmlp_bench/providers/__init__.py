@@ -12,6 +12,9 @@ sgd(p, g), momentum(p, g), adam(p, g)   p after an update; a copy of p changes f
 train(x, y, parameters, batch_size, learning_rate)
     [W1, b1, W2, b2, ...] after one more epoch of plain sgd on the mean loss of each batch, in
     order; x (N, inputs), y integer classes (N,); the arrays may be overwritten by the next call
+regress(x, y, parameters, batch_size, learning_rate)
+    the same after one more epoch of Adam on the squared error of each batch, with tanh in place of
+    relu; y (N,) in the dtype of x; Adam goes on from call to call
 """
 
 import importlib

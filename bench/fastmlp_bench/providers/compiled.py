@@ -43,3 +43,18 @@ def train(
         return [part for W in model.parameters for part in (W[:-1], W[-1])]
 
     return call
+
+
+def regress(
+    x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
+) -> Call:
+    model = _package.model_of(parameters, activation="tanh", loss="squared_error")
+
+    def call() -> list[Array]:
+        model.fit(
+            x, y, epochs=1, batch_size=batch_size, learning_rate=learning_rate, optimizer="adam",
+            shuffle=False, resume=True,
+        )  # fmt: skip
+        return [part for W in model.parameters for part in (W[:-1], W[-1])]
+
+    return call

@@ -155,3 +155,49 @@ def train(
         return call
 
     return {"steps": steps(), "scan": scan()} if whole > 1 else {"steps": steps()}
+
+
+def regress(
+    x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
+) -> Call:
+    """One compiled call for the whole epoch."""
+    whole = len(x) // batch_size
+    end = whole * batch_size
+    arrays = x, y[:, np.newaxis]
+    runs = [jax.device_put(array[:end].reshape(whole, batch_size, -1)) for array in arrays]
+    rest = [jax.device_put(array[end:]) for array in arrays]
+    layers = [(jnp.array(W, copy=True), jnp.array(b, copy=True)) for W, b in split(parameters)]
+
+    def loss(layers: Pairs, x: jax.Array, y: jax.Array) -> jax.Array:
+        h = x
+        for W, b in layers[:-1]:
+            h = jnp.tanh(h @ W + b)
+        W, b = layers[-1]
+        return jnp.mean((h @ W + b - y) ** 2)
+
+    def step(state: Any, batch: Any) -> tuple[Any, None]:
+        layers, m, v, t = state
+        grads, t = jax.grad(loss)(layers, *batch), t + 1
+        m = jax.tree.map(lambda m, g: 0.9 * m + (1 - 0.9) * g, m, grads)
+        v = jax.tree.map(lambda v, g: 0.999 * v + (1 - 0.999) * g * g, v, grads)
+        dtype = batch[0].dtype
+        rate = (learning_rate / (1 - 0.9**t)).astype(dtype)
+        corrected = jnp.sqrt(1 - 0.999**t).astype(dtype)
+        layers = jax.tree.map(
+            lambda p, m, v: p - rate * m / (jnp.sqrt(v) / corrected + 1e-8), layers, m, v
+        )
+        return (layers, m, v, t), None
+
+    @partial(jax.jit, donate_argnums=0)
+    def epoch(state: Any, runs: Any, rest: Any) -> Any:
+        state, _ = jax.lax.scan(step, state, runs)
+        return step(state, rest)[0] if len(rest[0]) else state
+
+    zeros = [jax.tree.map(jnp.zeros_like, layers) for _ in range(2)]
+    now = [(layers, *zeros, jnp.float64(0))]
+
+    def call() -> list[Array]:
+        now[0] = epoch(now[0], runs, rest)
+        return [np.asarray(a) for pair in jax.block_until_ready(now[0])[0] for a in pair]
+
+    return call

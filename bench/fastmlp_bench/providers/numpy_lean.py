@@ -86,7 +86,12 @@ def momentum(p: Array, g: Array) -> Call:
 
 
 def adam(p: Array, g: Array) -> Call:
-    p, m, v, work, step = p.copy(), np.zeros_like(p), np.zeros_like(p), np.empty_like(p), 0
+    p = p.copy()
+    return _adam_of(p, g, np.zeros_like(p), np.zeros_like(p), LEARNING_RATE)
+
+
+def _adam_of(p: Array, g: Array, m: Array, v: Array, learning_rate: float) -> Call:
+    work, step = np.empty_like(p), 0
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
     def call() -> Array:
@@ -103,10 +108,57 @@ def adam(p: Array, g: Array) -> Call:
         np.divide(work, (1 - beta2**step) ** 0.5, out=work)
         np.add(work, epsilon, out=work)
         np.divide(m, work, out=work)
-        np.multiply(work, LEARNING_RATE / (1 - beta1**step), out=work)
+        np.multiply(work, learning_rate / (1 - beta1**step), out=work)
         return np.subtract(p, work, out=p)
 
     return call
+
+
+def regress(
+    x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
+) -> Call:
+    # All parameters in one array, so that Adam is a dozen calls a step.
+    sizes = [part.shape for pair in split(parameters) for part in pair]
+    flat = np.concatenate([part.ravel() for pair in split(parameters) for part in pair])
+    gradient, m, v = np.empty_like(flat), np.zeros_like(flat), np.zeros_like(flat)
+    views = [_views(array, sizes) for array in (flat, gradient)]
+    layers, grads = [list(zip(parts[::2], parts[1::2], strict=True)) for parts in views]
+    update = _adam_of(flat, gradient, m, v, learning_rate)
+
+    def step(batch: slice) -> None:
+        h, inputs, count = x[batch], [], batch.stop - batch.start
+        for W, b in layers:
+            inputs.append(h)
+            h = h @ W
+            h += b
+            if W is not layers[-1][0]:
+                np.tanh(h, out=h)
+        g = (2 / count) * (h - y[batch, np.newaxis])
+        for layer in reversed(range(len(layers))):
+            np.matmul(inputs[layer].T, g, out=grads[layer][0])
+            np.sum(g, axis=0, out=grads[layer][1])
+            if layer:
+                g = g @ layers[layer][0].T
+                slope = inputs[layer] * inputs[layer]
+                np.subtract(1, slope, out=slope)
+                g *= slope
+        update()
+
+    def call() -> list[Array]:
+        for batch in batches(len(x), batch_size):
+            step(batch)
+        return [array for pair in layers for array in pair]
+
+    return call
+
+
+def _views(flat: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
+    """Return consecutive views of these shapes."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    return [
+        flat[end - int(np.prod(shape)) : end].reshape(shape)
+        for shape, end in zip(shapes, ends, strict=True)
+    ]
 
 
 def train(

@@ -25,10 +25,10 @@ class Package:
     def log_softmax(self, x: Array, grad_y: Array) -> Call:
         return _forward_and_backward(self.package.LogSoftmax(), x, grad_y)
 
-    def model_of(self, parameters: list[Array]) -> Any:
+    def model_of(self, parameters: list[Array], **options: str) -> Any:
         """Return a model that starts from copies of `parameters`."""
         sizes = [len(W) - 1 for W in parameters] + [parameters[-1].shape[1]]
-        model = self.package.MLP(sizes, dtype=parameters[0].dtype, rng=0)
+        model = self.package.MLP(sizes, dtype=parameters[0].dtype, rng=0, **options)
         for W, start in zip(model.parameters, parameters, strict=True):
             W[...] = start
         return model

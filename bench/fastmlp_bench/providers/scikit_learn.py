@@ -1,7 +1,7 @@
-"""scikit-learn's MLPClassifier, without momentum, penalty or shuffle."""
+"""scikit-learn's MLPClassifier and MLPRegressor, without momentum, penalty or shuffle."""
 
 import numpy as np
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from . import Array, Call, split
 
@@ -18,10 +18,14 @@ def _classifier(x: Array, y: Array, parameters: list[Array], **options: object) 
         **options,
     )
     classifier.partial_fit(x, y, classes=np.arange(parameters[-1].shape[1]))  # allocates them
-    for layer, (W, b) in enumerate(split(parameters)):
-        classifier.coefs_[layer][...] = W
-        classifier.intercepts_[layer][...] = b
+    _set_weights(classifier, parameters)
     return classifier
+
+
+def _set_weights(model: MLPClassifier | MLPRegressor, parameters: list[Array]) -> None:
+    for layer, (W, b) in enumerate(split(parameters)):
+        model.coefs_[layer][...] = W
+        model.intercepts_[layer][...] = b
 
 
 def predict(x: Array, parameters: list[Array]) -> Call:
@@ -38,9 +42,27 @@ def train(
         x[:size], y[:size], parameters, batch_size=size, learning_rate_init=learning_rate
     )
 
-    def call() -> list[Array]:
-        classifier.partial_fit(x, y)
-        pairs = zip(classifier.coefs_, classifier.intercepts_, strict=True)
-        return [array for pair in pairs for array in pair]
+    return lambda: _one_more_epoch(classifier, x, y)
 
-    return call
+
+def _one_more_epoch(model: MLPClassifier | MLPRegressor, x: Array, y: Array) -> list[Array]:
+    model.partial_fit(x, y)
+    pairs = zip(model.coefs_, model.intercepts_, strict=True)
+    return [array for pair in pairs for array in pair]
+
+
+def regress(
+    x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
+) -> Call:
+    model = MLPRegressor(
+        [W.shape[1] for W in parameters[:-1]],
+        activation="tanh",
+        alpha=0,
+        batch_size=batch_size,
+        learning_rate_init=learning_rate,
+        shuffle=False,
+    )
+    model.partial_fit(x[:1], y[:1])  # allocates the weights
+    _set_weights(model, parameters)
+    del model._optimizer  # so that Adam starts anew
+    return lambda: _one_more_epoch(model, x, y)

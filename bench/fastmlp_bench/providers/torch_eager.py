@@ -121,6 +121,38 @@ def _updates(
     return {"fused": form(fused=True), "foreach": form(foreach=True)}
 
 
+def regress(
+    x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
+) -> Call:
+    """torch.nn, autograd and the fused Adam."""
+    model = _sequential(parameters, torch.nn.Tanh)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    inputs = torch.from_numpy(x).split(batch_size)
+    targets = torch.from_numpy(y[:, np.newaxis]).split(batch_size)
+    squared_error = torch.nn.functional.mse_loss
+
+    def call() -> list[Array]:
+        for batch, target in zip(inputs, targets, strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            squared_error(model(batch), target).backward()
+            optimizer.step()
+        return [p.detach().numpy().T for p in model.parameters()]
+
+    return call
+
+
+def _sequential(
+    parameters: list[Array], activation: type[torch.nn.Module], **options: bool
+) -> torch.nn.Sequential:
+    layers: list[torch.nn.Module] = []
+    for W, b in split(parameters):
+        linear = torch.nn.Linear(*W.shape, dtype=torch.from_numpy(W).dtype)
+        linear.weight.data = torch.from_numpy(np.ascontiguousarray(W.T))
+        linear.bias.data = torch.from_numpy(b)
+        layers += [linear, activation(**options)]
+    return torch.nn.Sequential(*layers[:-1])
+
+
 def train(
     x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
 ) -> dict[str, Call]:
@@ -132,13 +164,7 @@ def train_autograd(
     x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
 ) -> Call:
     """torch.nn, autograd and the fused optimizer."""
-    layers: list[torch.nn.Module] = []
-    for W, b in split(parameters):
-        linear = torch.nn.Linear(*W.shape, dtype=torch.from_numpy(W).dtype)
-        linear.weight.data = torch.from_numpy(np.ascontiguousarray(W.T))
-        linear.bias.data = torch.from_numpy(b)
-        layers += [linear, torch.nn.ReLU(inplace=True)]
-    model = torch.nn.Sequential(*layers[:-1])
+    model = _sequential(parameters, torch.nn.ReLU, inplace=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, fused=True)
     inputs, labels = torch.from_numpy(x).split(batch_size), torch.from_numpy(y).split(batch_size)
     cross_entropy = torch.nn.functional.cross_entropy
