@@ -13,6 +13,7 @@ from .mnist import mnist_dataset
 from .model.fit import History
 from .model.mlp import MLP, NotebookMLP
 from .model.training import compute_accuracy, test, train_one_step
+from .operations.activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
 from .operations.gradient_check import gradient_check
 from .operations.log import Log
 from .operations.log_softmax import LogSoftmax
@@ -26,14 +27,20 @@ from .threads import get_num_threads, set_num_threads
 
 __all__ = [
     "MLP",
+    "Gelu",
     "History",
+    "Identity",
+    "LeakyRelu",
     "Log",
     "LogSoftmax",
+    "Logistic",
     "Matmul",
     "MatmulRelu",
     "NotebookMLP",
     "Relu",
+    "Silu",
     "Softmax",
+    "Tanh",
     "adam",
     "arithmetic",
     "compute_accuracy",

@@ -6,6 +6,7 @@ Their bits are those NumPy gives on this machine today, and no more is promised.
 import numpy as np
 
 from .checks import Array
+from .reference.activations import slope_at, y_and_slope
 
 
 def matmul(x: Array, W: Array) -> Array:
@@ -21,6 +22,22 @@ def relu(x: Array) -> Array:
 def relu_backward(x: Array, grad_y: Array) -> Array:
     """grad_y where x > 0, as a product."""
     return np.asarray((x > 0).astype(np.float32) * grad_y)
+
+
+def logistic(x: Array) -> Array:
+    """1 / (1 + exp(-x))."""
+    with np.errstate(over="ignore"):
+        return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def activation(name: str, x: Array) -> Array:
+    """The reference's formulas of y, of NumPy's tanh and exp."""
+    return y_and_slope(name, x, np.tanh, logistic)[0]
+
+
+def activation_backward(name: str, kept: Array, grad_y: Array) -> Array:
+    """grad_y times the slope; kept: y of tanh and logistic, else x."""
+    return np.asarray(grad_y * slope_at(name, kept, np.tanh, logistic))
 
 
 def exp_and_softmax(x: Array, epsilon: float) -> tuple[Array, Array]:

@@ -61,6 +61,11 @@ def relu(package, dtype, place):
     yield from _elementwise(package.Relu(), dtype, place)
 
 
+def activations(package, dtype, place):
+    for name in ("Tanh", "Logistic", "Silu", "Gelu", "LeakyRelu", "Identity"):
+        yield from _elementwise(getattr(package, name)(), dtype, place)
+
+
 def softmax(package, dtype, place):
     yield from _elementwise(package.Softmax(), dtype, place)
 
@@ -151,6 +156,7 @@ OPERATIONS = [
     matmul,
     matmul_relu,
     relu,
+    activations,
     softmax,
     log,
     log_softmax,

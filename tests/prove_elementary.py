@@ -1,10 +1,11 @@
-"""Prove that float32 exp and log are correctly rounded for all 2^32 inputs; measure float64.
+"""Prove float32 exp, log, tanh and logistic correctly rounded for all 2^32 inputs; measure float64.
 
-Each exact value is enclosed by a sum of two float64 (`wide_exp`, `wide_log`: Taylor series, which
+Each exact value is enclosed by a sum of two float64 (`wide_exp` and so on: Taylor series, which
 share nothing with the functions under test but the FMA). A result is right when the enclosure
 lies between the midpoints to its two neighbours. What the enclosure can't decide goes to mpmath.
 
-Run: python tests/prove_elementary.py (a few minutes). The exit status is 1 if anything failed.
+Run: python tests/prove_elementary.py (some minutes), for all four or those named. The exit status
+is 1 if anything failed.
 """
 
 import sys
@@ -19,11 +20,13 @@ from fastmlp_kernels import elementary
 from fastmlp_kernels.elementary import exp_array, log_array
 from fastmlp_kernels.fma import fma
 from fastmlp_kernels.jit import FLAGS
+from fastmlp_kernels.sigmoids import logistic_array, tanh_array
 
 jit = numba.njit(**FLAGS)  # the kernels' own has no machine code for Python to call
 RIGHT, UNDECIDED, WRONG = 0, 1, 2
 ERROR = 2.0**-80  # relative, of both enclosures
 CHUNK, BLOCK = 1 << 20, 1 << 10
+FUNCTIONS = {"exp": exp_array, "log": log_array, "tanh": tanh_array, "logistic": logistic_array}
 
 
 def _pieces(value, count, bits):
@@ -48,6 +51,7 @@ with mpmath.workprec(300):
 LOG2_E = 1.4426950408889634
 ROUND = 1.5 * 2.0**52
 EXP_SERIES = np.array([_pair(Fraction(1, factorial(n))) for n in range(23)])
+EXPM1_SERIES = EXP_SERIES[1:]  # of expm1(r) / r
 ATANH_SERIES = np.array([_pair(Fraction(1, 2 * n + 1)) for n in range(19)])
 
 
@@ -77,6 +81,17 @@ def _add(a_high, a_low, b_high, b_low):
 
 
 @jit
+def _divide(a_high, a_low, b_high, b_low):
+    q = a_high / b_high
+    return _fast_two_sum(q, (fma(-q, b_high, a_high) + fma(-q, b_low, a_low)) / b_high)
+
+
+@jit
+def _power_of_two(k):
+    return np.int64((np.int64(k) + 1023) << 52).view(np.float64)
+
+
+@jit
 def wide_exp(x, k, high, low):
     """e^x = 2^k * (high + low) * (1 + d), |d| < 2^-80, for |x| < 1100; float64, shape (n,).
 
@@ -85,11 +100,16 @@ def wide_exp(x, k, high, low):
     others in pairs of float64 (error below 2^-98).
     """
     r, r_low = np.empty_like(x), np.empty_like(x)
+    _reduce(x, k, r, r_low)
+    _series(EXP_SERIES, 10, r, r_low, high, low)
+
+
+@jit
+def _reduce(x, k, r, r_low):
     for i in range(x.size):
         k[i] = (x[i] * LOG2_E + ROUND) - ROUND
         first, rest = _two_sum(fma(k[i], -LN2_1, x[i]), -k[i] * LN2_2)
         r[i], r_low[i] = _fast_two_sum(first, fma(k[i], -LN2_3, rest))
-    _series(EXP_SERIES, 10, r, r_low, high, low)
 
 
 @jit
@@ -132,8 +152,42 @@ def wide_log(x, high, low):
 
 
 @jit
-def _power_of_two(k):
-    return np.int64((np.int64(k) + 1023) << 52).view(np.float64)
+def wide_tanh(x, high, low):
+    """tanh(x) = (high + low) * (1 + d), |d| < 2^-80, for |x| < 500; float64, shape (n,).
+
+    m = expm1(-2 |x|) = (2^k - 1) + 2^k * (e^r - 1), where e^r - 1 is r times a series as that of
+    wide_exp: for k = 0 it is m, and from k = -1 on |m| is above 0.29. Then -m / (m + 2).
+    """
+    t = -2.0 * np.abs(x)
+    k, r, r_low = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    _reduce(t, k, r, r_low)
+    _series(EXPM1_SERIES, 10, r, r_low, high, low)
+    for i in range(x.size):
+        p, p_low = _multiply(high[i], low[i], r[i], r_low[i])
+        power = _power_of_two(k[i])
+        base, base_low = _two_sum(power, -1.0)
+        m, m_low = _add(base, base_low, power * p, power * p_low)
+        d, d_low = _add(2.0, 0.0, m, m_low)
+        q, q_low = _divide(-m, -m_low, d, d_low)
+        sign = -1.0 if x[i] < 0.0 else 1.0
+        high[i], low[i] = sign * q, sign * q_low
+
+
+@jit
+def wide_logistic(x, k, high, low):
+    """logistic(x) = 2^k * (high + low) * (1 + d), |d| < 2^-80, for |x| < 1000; float64, (n,).
+
+    e = exp(-|x|): 1 / (1 + e), or where x < 0, e / (1 + e), whose power of two is kept apart.
+    """
+    wide_exp(-np.abs(x), k, high, low)
+    for i in range(x.size):
+        power = _power_of_two(max(k[i], -200.0))
+        d, d_low = _add(1.0, 0.0, power * high[i], power * low[i])
+        if x[i] < 0.0:
+            high[i], low[i] = _divide(high[i], low[i], d, d_low)
+        else:
+            high[i], low[i] = _divide(1.0, 0.0, d, d_low)
+            k[i] = 0.0
 
 
 @jit
@@ -181,32 +235,82 @@ def judge_log(x, y, verdict):
                 verdict[start + i] = RIGHT
 
 
+@jit
+def judge_tanh(x, y, verdict):
+    """verdict[i]: RIGHT, WRONG or UNDECIDED, for y[i] = tanh(x[i]), x not 0."""
+    for start in range(0, x.size, BLOCK):
+        wide_x = x[start : start + BLOCK].astype(np.float64)
+        for i in range(wide_x.size):
+            wide_x[i] = min(max(wide_x[i], -20.0), 20.0)
+        high, low = np.empty_like(wide_x), np.empty_like(wide_x)
+        wide_tanh(wide_x, high, low)
+        for i in range(wide_x.size):
+            verdict[start + i] = _verdict(y[start + i], high[i], low[i])
+
+
+@jit
+def judge_logistic(x, y, verdict):
+    """verdict[i]: RIGHT, WRONG or UNDECIDED, for y[i] = logistic(x[i]); float32, shape (n,)."""
+    for start in range(0, x.size, BLOCK):
+        wide_x = x[start : start + BLOCK].astype(np.float64)
+        for i in range(wide_x.size):
+            wide_x[i] = min(max(wide_x[i], -105.0), 90.0)
+        k, high, low = np.empty_like(wide_x), np.empty_like(wide_x), np.empty_like(wide_x)
+        wide_logistic(wide_x, k, high, low)
+        for i in range(wide_x.size):
+            scale = _power_of_two(k[i])
+            verdict[start + i] = _verdict(y[start + i], high[i] * scale, low[i] * scale)
+
+
 def same(a, b):
     """Where two float32 arrays hold the same bits, or both a NaN."""
     return (a.view(np.int32) == b.view(np.int32)) | (np.isnan(a) & np.isnan(b))
 
 
+JUDGES = {"exp": judge_exp, "log": judge_log, "tanh": judge_tanh, "logistic": judge_logistic}
+
+
+def clear_cases(name, x):
+    """Where the float32 result is plain to see, and what it is there."""
+    size = np.abs(x)
+    if name == "exp":
+        return np.isnan(x), x
+    if name == "log":
+        expected = np.where(x == 0, -np.inf, np.where(x > 0, np.inf, np.nan))
+        return ~((x > 0) & (x < np.inf)), expected.astype(np.float32)
+    if name == "tanh":
+        # x - tanh(x) < x^3 / 3 < 2^-27 x; from 10 on, 1 - tanh(x) < 2^-27.
+        return np.isnan(x) | (size < 2.0**-13) | (size > 10), np.where(size > 1, np.sign(x), x)
+    # |y - 1/2| < |x| / 4; above 18, 1 - y < 2^-25; below -104, y < 2^-150.
+    clear = np.isnan(x) | (size < 2.0**-25) | (x > 18) | (x < -104)
+    expected = np.where(size < 1, np.float32(0.5), np.where(x > 0, np.float32(1), np.float32(0)))
+    return clear, np.where(np.isnan(x), x, expected)
+
+
 def judge(name, x, y):
-    """The verdicts on y = exp(x) or log(x), special values included; float32, shape (n,)."""
+    """The verdicts on y = f(x); float32, shape (n,)."""
     verdict = np.empty(x.shape, np.uint8)
     with np.errstate(all="ignore"):
-        if name == "exp":
-            judge_exp(np.where(np.isnan(x), np.float32(0), x), y, verdict)
-            special, expected = np.isnan(x), x
-        else:
-            ordinary = (x > 0) & (x < np.inf)
-            judge_log(np.where(ordinary, x, np.float32(1)), y, verdict)
-            special = ~ordinary
-            expected = np.where(x == 0, -np.inf, np.where(x > 0, np.inf, np.nan))
-            expected = expected.astype(np.float32)
-    verdict[special] = np.where(same(y, expected), RIGHT, WRONG)[special]
+        clear, expected = clear_cases(name, x)
+        verdict[clear] = np.where(same(y, expected), RIGHT, WRONG)[clear]
+        others = np.empty(x.size - np.count_nonzero(clear), np.uint8)
+        JUDGES[name](x[~clear], y[~clear], others)
+    verdict[~clear] = others
     return verdict
+
+
+EXACT = {
+    "exp": mpmath.exp,
+    "log": mpmath.log,
+    "tanh": mpmath.tanh,
+    "logistic": lambda x: 1 / (1 + mpmath.exp(-x)),
+}
 
 
 def decide(name, x, y):
     """The verdict on one float32 pair by mpmath: exact midpoints, 200 bits."""
     with mpmath.workprec(200):
-        exact = getattr(mpmath, name)(mpmath.mpf(float(x)))
+        exact = EXACT[name](mpmath.mpf(float(x)))
         bits = abs(y).view(np.int32)
         near = [float(np.int32(bits + step).view(np.float32)) for step in (-1, 0, 1)]
         below, value, above = (mpmath.mpf(min(number, 2.0**128)) for number in near)
@@ -216,7 +320,7 @@ def decide(name, x, y):
 
 def prove(name):
     """Judge all 2^32 inputs; return how many got each verdict, and the wrong x."""
-    function = {"exp": exp_array, "log": log_array}[name][np.dtype(np.float32)]
+    function = FUNCTIONS[name][np.dtype(np.float32)]
 
     def chunk(first):
         x = np.arange(first, first + CHUNK, dtype=np.uint32).view(np.float32)
@@ -236,12 +340,9 @@ def prove(name):
 
 
 @jit
-def ulps_exp(x, y):
-    """(worst |y - e^x| in ulps of y, its index); float64, shape (n,), finite results only."""
-    k, high, low = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    wide_exp(x, k, high, low)
+def _worst_of_scaled(y, k, high, low):
     worst, where = 0.0, 0
-    for i in range(x.size):
+    for i in range(y.size):
         half = np.floor(0.5 * k[i])
         scaled = y[i] * _power_of_two(-half) * _power_of_two(half - k[i])
         exponent = max(np.float64(y[i]).view(np.int64) >> 52, 1)
@@ -249,6 +350,30 @@ def ulps_exp(x, y):
         if ulps > worst:
             worst, where = ulps, i
     return worst, where
+
+
+@jit
+def ulps_exp(x, y):
+    """(worst |y - e^x| in ulps of y, its index); float64, shape (n,), finite results only."""
+    k, high, low = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    wide_exp(x, k, high, low)
+    return _worst_of_scaled(y, k, high, low)
+
+
+@jit
+def ulps_logistic(x, y):
+    """(worst |y - logistic(x)| in ulps of y, its index); float64, shape (n,)."""
+    k, high, low = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    wide_logistic(x, k, high, low)
+    return _worst_of_scaled(y, k, high, low)
+
+
+@jit
+def ulps_tanh(x, y):
+    """(worst |y - tanh(x)| in ulps of y, its index); float64, shape (n,), x != 0."""
+    k, high, low = np.zeros_like(x), np.empty_like(x), np.empty_like(x)
+    wide_tanh(x, high, low)
+    return _worst_of_scaled(np.abs(y), k, np.abs(high), np.where(high < 0.0, -low, low))
 
 
 @jit
@@ -266,6 +391,9 @@ def ulps_log(x, y):
     return worst, where
 
 
+ULPS = {"exp": ulps_exp, "log": ulps_log, "tanh": ulps_tanh, "logistic": ulps_logistic}
+
+
 def samples(name, count):
     """Yield (region, limit in ulps, x): `count` float64 inputs each, from PCG64's raw draws."""
     raw = np.random.PCG64(2024).random_raw(count)
@@ -280,6 +408,22 @@ def samples(name, count):
         yield "near overflow", 0.63, 709.0 + uniform * 0.7827
         k = np.floor(uniform * 2044.0) - 1020.5
         yield "between two k", 0.63, k * np.log(2.0) * (1 + near * 2.0**-30)
+    elif name == "tanh":
+        yield "all results but 1", 0.8, 38.2 * uniform - 19.1
+        yield "|x| < 2", 0.8, 4.0 * uniform - 2.0
+        yield "near 0", 0.8, near
+        yield "between k = 0 and -1", 0.8, 0.15 + 0.05 * uniform
+        k = np.floor(uniform * 54.0) + 0.5
+        yield "between two k", 0.8, 0.5 * k * np.log(2.0) * (1 + near * 2.0**-30)
+        yield "near 1", 0.8, 17.0 + 2.1 * uniform
+    elif name == "logistic":
+        yield "all normal results", 0.63, 746.0 * uniform - 708.0
+        yield "subnormal results", 0.78, -745.2 + uniform * 36.8
+        yield "|x| < 2", 0.63, 4.0 * uniform - 2.0
+        yield "|x| < 40", 0.63, 80.0 * uniform - 40.0
+        yield "near 0", 0.63, near
+        k = np.floor(uniform * 1072.0) - 1020.5
+        yield "between two k", 0.63, k * np.log(2.0) * (1 + near * 2.0**-30)
     else:
         first, last = np.array([2.0**-1022, np.finfo(float).max]).view(np.uint64)
         yield "all normal inputs", 0.7, (first + raw % (last - first)).view(np.float64)
@@ -292,8 +436,7 @@ def samples(name, count):
 
 def measure(name, count):
     """Yield (region, limit, worst error, its x) of float64 exp or log, `count` inputs each."""
-    function = {"exp": exp_array, "log": log_array}[name][np.dtype(np.float64)]
-    ulps = {"exp": ulps_exp, "log": ulps_log}[name]
+    function, ulps = FUNCTIONS[name][np.dtype(np.float64)], ULPS[name]
     for region, limit, x in samples(name, count):
         y = np.empty_like(x)
         function(x, y)
@@ -356,7 +499,7 @@ def main():
         same_fit = coefficients == list(getattr(elementary, name))
         print(f"{name}: {'as' if same_fit else 'NOT as'} fitted", flush=True)
         failed = failed or not same_fit
-    for name in ("exp", "log"):
+    for name in sys.argv[1:] or FUNCTIONS:
         counts, failures = prove(name)
         print(f"{name} float32: {counts[RIGHT]} right, {counts[WRONG]} wrong,", end=" ")
         print(f"{counts[UNDECIDED]} given to mpmath; wrong in the end: {len(failures)}", flush=True)

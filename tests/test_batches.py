@@ -39,7 +39,8 @@ def operations(dtype):
     yield product(fastmlp.Matmul, W), x, grad_y
     yield product(fastmlp.MatmulRelu, W, b), x, grad_y
     yield model(dtype), x, grad_y
-    for kind in (fastmlp.Relu, fastmlp.Log, fastmlp.Softmax, fastmlp.LogSoftmax):
+    kinds = fastmlp.Relu, fastmlp.Log, fastmlp.Softmax, fastmlp.LogSoftmax
+    for kind in (*kinds, fastmlp.Tanh, fastmlp.Gelu):
         for classes in (10, 33):
             rows = np.ascontiguousarray(x[:, :classes])
             yield of_classes(kind), rows, np.ascontiguousarray(grad_y[:, :classes])

@@ -68,6 +68,17 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+# Two kernels of the package that are alike but for the function that their arrays go through.
+ALIKE = """
+import numpy as np
+from fastmlp_kernels.elementary import exp_array, log_array
+x, out = np.ones(3, np.float32), np.empty(3, np.float32)
+for kernel in ({}):
+    kernel[x.dtype](x, out)
+    print(out[0])
+"""
+
+
 @pytest.fixture
 def start(tmp_path):
     """Start a process that runs some lines with the kernel above; it ends with the test."""
@@ -110,6 +121,16 @@ def test_of_eight_cold_processes_one_compiles_each_kernel(start, tmp_path):
         _, errors = process.communicate(timeout=LIMIT)
         assert (process.returncode, "Error" in errors) == (0, False), errors
     assert compiled(tmp_path) == 2
+
+
+def test_kernels_of_two_processes_stay_apart_in_a_third(start):
+    for names, expected in [
+        ("exp_array,", ["2.7182817"]),
+        ("log_array,", ["0.0"]),
+        ("exp_array, log_array", ["2.7182817", "0.0"]),
+    ]:
+        printed, errors = start(ALIKE.format(names)).communicate(timeout=LIMIT)
+        assert printed.split() == expected, errors
 
 
 def test_others_wait_and_say_so_and_take_over_when_the_owner_is_killed(start, tmp_path):

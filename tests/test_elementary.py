@@ -1,4 +1,4 @@
-"""exp and log: float32 correctly rounded, float64 within its bound, both with the same bits."""
+"""exp, log, tanh, logistic: float32 correctly rounded, float64 within its bound, the same bits."""
 
 import hashlib
 import re
@@ -8,24 +8,25 @@ import numba
 import numpy as np
 import pytest
 from fastmlp_kernels import elementary as kernels
+from fastmlp_kernels import sigmoids
 from fastmlp_kernels.jit import FLAGS
 from helpers import VECTORS, assert_same_bits, bits, specials
-from prove_elementary import RIGHT, WRONG, decide, fitted, judge, measure, ulps_exp, ulps_log
+from prove_elementary import FUNCTIONS, RIGHT, ULPS, WRONG, decide, fitted, judge, measure
 
 from fastmlp.reference import elementary as reference
+from fastmlp.reference.sigmoids import logistic, tanh
 
-KERNELS = {"exp": kernels.exp_array, "log": kernels.log_array}
-REFERENCES = {"exp": reference.exp, "log": reference.log}
+REFERENCES = {"exp": reference.exp, "log": reference.log, "tanh": tanh, "logistic": logistic}
 PROMISES = (Path(__file__).parents[1] / "docs/promises.md").read_text()
 UNSIGNED = {np.float32: np.uint32, np.float64: np.uint64}
 
-each_name = pytest.mark.parametrize("name", ["exp", "log"])
+each_name = pytest.mark.parametrize("name", REFERENCES)
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def kernel(name, x):
     out = np.full_like(x, 12345.0)
-    KERNELS[name][x.dtype](x, out)
+    FUNCTIONS[name][x.dtype](x, out)
     return out
 
 
@@ -50,7 +51,7 @@ def stratified(dtype):
     return np.concatenate([patterns.view(dtype).ravel(), multiples, *beside, specials(dtype)])
 
 
-@each_name
+@pytest.mark.parametrize("name", ["exp", "log"])
 def test_the_exact_vectors(name):
     with np.load(VECTORS) as vectors:
         x, expected = vectors[f"{name}_float32_x"], vectors[f"{name}_float32_y"]
@@ -100,15 +101,20 @@ def test_float64_is_within_its_bound(name):
         assert 0.49 < worst <= limit, (region, x)
 
 
-@pytest.mark.parametrize("text", [REFERENCES["exp"].__doc__, REFERENCES["log"].__doc__, PROMISES])
+STATED = re.compile(r"\b(exp|log|tanh|logistic)\b|\((0\.\d{4})\s+at\s+(-?0x[0-9a-f.]+p[+-]\d+)")
+
+
+@pytest.mark.parametrize(
+    "text", [*(f"{name}: {function.__doc__}" for name, function in REFERENCES.items()), PROMISES]
+)
 def test_the_worst_errors_stated_are_those_measured(text):
-    stated = re.findall(r"\((0\.\d{4})\s+at\s+(-?0x[0-9a-f.]+p[+-]\d+)", text)
-    assert stated
-    for error, at in stated:
-        x = np.array([float.fromhex(at)])
-        ulps = ulps_log if 0.5 < x < 1 else ulps_exp
-        name = "log" if ulps is ulps_log else "exp"
-        assert f"{ulps(x, kernel(name, x))[0]:.4f}" == error
+    name, checked = "", 0
+    for named, error, at in STATED.findall(text):
+        name = named or name
+        if error:
+            x, checked = np.array([float.fromhex(at)]), checked + 1
+            assert f"{ULPS[name](x, kernel(name, x))[0]:.4f}" == error, name
+    assert checked >= (6 if text is PROMISES else 1)
 
 
 @each_dtype
@@ -132,6 +138,13 @@ def test_special_values(dtype):
         "exp": [(0.0, 1), (-0.0, 1), (least, 1), (overflow, inf), (huge, inf), (inf, inf)],
         "log": [(1.0, 0), (0.0, -inf), (-0.0, -inf), (inf, inf), (-least, nan), (-1.0, nan)],
     }
+    # Where the results become 1: 1 - 2^-25, 1 - 2^-54 is a midpoint.
+    one = {np.float32: (9.011, 17.4), np.float64: (19.0616, 37.5)}[dtype]
+    cases["tanh"] = [(0.0, 0.0), (least, least), (limits.tiny, limits.tiny), (one[0], 1)]
+    cases["tanh"] += [(1e-5 * limits.eps, 1e-5 * limits.eps), (huge, 1), (inf, 1)]
+    cases["tanh"] += [(-x, -y) for x, y in cases["tanh"]] + [(nan, nan)]
+    cases["logistic"] = [(0.0, 0.5), (-0.0, 0.5), (least, 0.5), (-least, 0.5), (one[1], 1)]
+    cases["logistic"] += [(huge, 1), (inf, 1), (-huge, 0), (-inf, 0), (nan, nan)]
     cases["exp"] += [(-huge, 0), (-inf, 0), (nan, nan)]
     cases["log"] += [(-huge, nan), (-inf, nan), (nan, nan)]
     for name, pairs in cases.items():
@@ -149,6 +162,21 @@ def test_the_ends_of_exp():
     assert_same_bits(kernel("exp", x), expected)
 
 
+def test_the_ends_of_logistic():
+    x = np.array([-708.3964185322641, -745.1332191019411, -745.1332191019412])
+    expected = np.array([float.fromhex("0x1.000000000007cp-1022"), 5e-324, 0.0])
+    assert_same_bits(kernel("logistic", x), expected)
+    x = np.array([-87.33655, -103.97208, -103.97209], np.float32)
+    expected = np.array([8388582 * 2.0**-149, 2.0**-149, 0.0], np.float32)
+    assert_same_bits(kernel("logistic", x), expected)
+
+
+@each_dtype
+def test_tanh_is_odd(dtype):
+    x = np.concatenate([stratified(dtype), scattered(dtype, 20_000)])
+    assert_same_bits(kernel("tanh", -x), -kernel("tanh", x))
+
+
 @each_dtype
 @each_name
 def test_a_value_does_not_depend_on_its_place(name, dtype):
@@ -162,14 +190,17 @@ def test_a_value_does_not_depend_on_its_place(name, dtype):
 @each_dtype
 def test_inside_other_jitted_code(dtype):
     @numba.njit(**FLAGS)
-    def both(x, out):
+    def all_four(x, out):
         for i in range(x.size):
-            out[i] = kernels.exp(kernels.log(x[i]))
+            out[i] = sigmoids.tanh(sigmoids.logistic(kernels.exp(kernels.log(x[i]))))
 
     x = scattered(dtype, 1000)
     out = np.empty_like(x)
-    both(x, out)
-    assert_same_bits(out, kernel("exp", kernel("log", x)))
+    all_four(x, out)
+    expected = x
+    for name in ("log", "exp", "logistic", "tanh"):
+        expected = kernel(name, expected)
+    assert_same_bits(out, expected)
 
 
 @each_name
@@ -183,7 +214,9 @@ def test_the_reference_keeps_shape_and_dtype(name):
         function(np.ones(3, np.float16))
 
 
-@pytest.mark.parametrize("function", [kernels.exp, kernels.log])
+@pytest.mark.parametrize(
+    "function", [kernels.exp, kernels.log, sigmoids.tanh, sigmoids.logistic]
+)
 def test_the_scalar_functions_are_for_jitted_code(function):
     with pytest.raises(NotImplementedError, match="_array"):
         function(1.0)

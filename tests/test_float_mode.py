@@ -75,7 +75,8 @@ def products(package, dtype):
 def rows(package, dtype):
     low = floats(7, (40, 12), dtype, 2, 4) + dtype(np.log(TINY[dtype]))
     special = np.ones((40, 1), dtype) * specials(dtype)
-    for kind in (package.Relu, package.Log, package.Softmax, package.LogSoftmax):
+    kinds = package.Relu, package.Log, package.Softmax, package.LogSoftmax
+    for kind in (*kinds, package.Tanh, package.Logistic, package.Silu):
         for x in (low, special, floats(8, (40, 12), dtype) * dtype(TINY[dtype])):
             operation = kind()
             operation.epsilon = TINY[dtype] / 4

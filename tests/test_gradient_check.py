@@ -25,6 +25,7 @@ def test_every_operation_passes(arithmetic):
         ("MatmulRelu, bias", "W"),
         ("MatmulRelu, bias", "b"),
         ("LogSoftmax", "x"),
+        *[(name, "x") for name in ("Tanh", "Logistic", "Silu", "Gelu", "LeakyRelu", "Identity")],
         *[("Matmul-Relu-Matmul-Softmax-Log", name) for name in ("x", "W1", "W2")],
         *[("MatmulRelu-Matmul-LogSoftmax", name) for name in ("x", "W1", "W2")],
     }
@@ -41,7 +42,7 @@ def test_other_seeds_pass_too_and_draw_other_values(seed):
 def test_against_torch():
     pytest.importorskip("torch")
     rows = [row for row in gradient_check() if row.method == "torch"]
-    assert len(rows) == 17
+    assert len(rows) == 23
     assert all(row.passed for row in rows)
 
 
@@ -49,7 +50,7 @@ def test_torch_is_not_required(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     rows = gradient_check()
     assert {row.method for row in rows} == {"finite differences"}
-    assert len(rows) == 17
+    assert len(rows) == 23
 
 
 class ReluWithoutMask(fastmlp.Relu):

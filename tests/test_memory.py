@@ -43,7 +43,7 @@ def run_all(place, M, K, N, dtype):
         operation.backward(array(N, M).T)
     operation.forward(x, W, b, out=y)
     operation.backward(grad_y)
-    for name in ("Relu", "Log", "Softmax", "LogSoftmax"):
+    for name in ("Relu", "Log", "Softmax", "LogSoftmax", "Tanh", "Gelu"):
         operation = getattr(fastmlp, name)()
         operation.forward(y)
         operation.backward(grad_y)
@@ -112,6 +112,7 @@ def run_many_times():
     model, label = fastmlp.MLP([20, 9, 3], rng=0), np.ones((2, 3), np.float32)
     lists = [[W.copy()] for _ in range(4)]
     operations = [fastmlp.Relu(), fastmlp.Log(), fastmlp.Softmax(), fastmlp.LogSoftmax()]
+    operations += [fastmlp.Tanh(), fastmlp.Gelu(), fastmlp.Identity()]
     affine = fastmlp.MatmulRelu()
 
     def elementwise():

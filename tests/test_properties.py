@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as npst
 import fastmlp
 from fastmlp import reference
 
+CURVES = ["Tanh", "Logistic", "Silu", "Gelu"]
 EVERY_TIME_THE_SAME = settings(
     derandomize=True,
     database=None,
@@ -117,7 +118,7 @@ def test_matmul_relu(case):
 
 
 @EVERY_TIME_THE_SAME
-@given(rows(), st.sampled_from(["Relu", "Log", "LogSoftmax"]))
+@given(rows(), st.sampled_from(["Relu", "Log", "LogSoftmax", *CURVES, "LeakyRelu"]))
 def test_rows(case, name):
     x, grad_y, num_threads = case
     both(forward_and_backward(name, (x,), grad_y), num_threads)

@@ -43,7 +43,10 @@ def run_all(dtype: np.dtype[Any]) -> None:
     """Run each operation on small arrays, and compile what training may need."""
     compile_all(dtype)
     x, W, b = (np.ones(shape, dtype) for shape in ((3, 2), (2, 2), 2))
-    for operation in fastmlp.Relu(), fastmlp.Log(), fastmlp.Softmax(), fastmlp.LogSoftmax():
+    rowwise = fastmlp.Relu, fastmlp.Log, fastmlp.Softmax, fastmlp.LogSoftmax
+    activations = fastmlp.Tanh, fastmlp.Logistic, fastmlp.Silu, fastmlp.Gelu, fastmlp.LeakyRelu
+    for kind in rowwise + activations:
+        operation = kind()
         operation.forward(x)
         operation.backward(x)
     product, layer = fastmlp.Matmul(), fastmlp.MatmulRelu()

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..checks import Array, dtype_error, integer, plain_array, shape_error
 from ..mends import numbers_mend
+from .activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
 from .log import Log
 from .log_softmax import LogSoftmax
 from .matmul import Matmul
@@ -190,6 +191,12 @@ def _check_all(seed: int, tolerance: float) -> list[GradientCheck]:
             [x, W, W2],
             lambda t, x, W1, W2: t.log_softmax(t.relu(x @ W1) @ W2, -1),
         ),
+        ("Tanh", Tanh(), [z], lambda t, x: t.tanh(x)),
+        ("Logistic", Logistic(), [z], lambda t, x: t.sigmoid(x)),
+        ("Silu", Silu(), [z], lambda t, x: t.nn.functional.silu(x)),
+        ("Gelu", Gelu(), [z], lambda t, x: t.nn.functional.gelu(x, approximate="tanh")),
+        ("LeakyRelu", LeakyRelu(), [z], lambda t, x: t.nn.functional.leaky_relu(x)),
+        ("Identity", Identity(), [z], lambda t, x: x * 1),
     ]
     return [row for entry in table for row in _check(*entry, draw, tolerance)]
 

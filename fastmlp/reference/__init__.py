@@ -6,6 +6,7 @@ from ..mnist import mnist_dataset
 from ..model.fit import History
 from ..operations.gradient_check import gradient_check
 from ..threads import get_num_threads, set_num_threads
+from .activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
 from .log import Log
 from .log_softmax import LogSoftmax
 from .loss import compute_loss
@@ -19,14 +20,20 @@ from .update import adam, momentum, sgd
 
 __all__ = [
     "MLP",
+    "Gelu",
     "History",
+    "Identity",
+    "LeakyRelu",
     "Log",
     "LogSoftmax",
+    "Logistic",
     "Matmul",
     "MatmulRelu",
     "NotebookMLP",
     "Relu",
+    "Silu",
     "Softmax",
+    "Tanh",
     "adam",
     "arithmetic",
     "compute_accuracy",

@@ -33,6 +33,12 @@ def _inline(block):
             instruction.attributes.add("alwaysinline")
 
 
+def _resolved(typing_context, function, real):
+    """The type of a function that jitted code can call, and of its call with a scalar."""
+    kind = typing_context.resolve_value_type(function)
+    return kind, kind.get_call_type(typing_context, (real,), {})
+
+
 def elementwise(function):
     """Return f(x, out) for jitted code: out[i] = function(x[i]) for each element.
 
@@ -43,19 +49,17 @@ def elementwise(function):
     def loop_over(typing_context, x, out):
         if (x.ndim, x.layout, out.ndim, out.layout, out.dtype) != (1, "C", 1, "C", x.dtype):
             raise TypingError(f"expected two contiguous 1-D arrays of one dtype, got {x}, {out}")
+        called = _resolved(typing_context, function, x.dtype)
 
         def codegen(context, builder, signature, arguments):
+            call = context.get_function(*called)
             source, target = (
                 context.make_array(kind)(context, builder, array)
                 for kind, array in zip(signature.args, arguments, strict=True)
             )
-            real = signature.args[0].dtype
             with cgutils.for_range(builder, builder.extract_value(source.shape, 0)) as loop:
                 value = builder.load(builder.gep(source.data, [loop.index]))
-                result = context.compile_internal(
-                    builder, lambda value: function(value), real(real), [value]
-                )
-                builder.store(result, builder.gep(target.data, [loop.index]))
+                builder.store(call(builder, [value]), builder.gep(target.data, [loop.index]))
                 end = builder.block
             _interleave(builder, end.terminator)
             return context.get_dummy_value()
@@ -73,11 +77,10 @@ def pairs_on_lanes(functions):
 
     @intrinsic(prefer_literal=True)
     def on_lanes(typing_context, name, values):
-        function = typing_context.resolve_value_type(functions[name.literal_value])
-        called = function.get_call_type(typing_context, (values.real,), {})
+        called = _resolved(typing_context, functions[name.literal_value], values.real)
 
         def codegen(context, builder, signature, arguments):
-            function_call, lanes = context.get_function(function, called), arguments[1]
+            call, lanes = context.get_function(*called), arguments[1]
             places = [cgutils.alloca_once(builder, lanes.type) for _ in range(3)]
             builder.store(lanes, places[0])
             x, *results = (
@@ -86,7 +89,7 @@ def pairs_on_lanes(functions):
             with cgutils.for_range(builder, cgutils.intp_t(LANES)) as loop:
                 element = builder.load(builder.gep(x, [loop.index]))
                 body = builder.block
-                pair = function_call(builder, [element])
+                pair = call(builder, [element])
                 _inline(body)
                 for target, value in zip(results, cgutils.unpack_tuple(builder, pair), strict=True):
                     builder.store(value, builder.gep(target, [loop.index]))

@@ -81,12 +81,12 @@ def in_ieee_mode(function):
 
     # LLVM takes arithmetic for independent of the mode: inlined into a loop over threads, the
     # rounding of a constant argument was moved out of it, to where the mode isn't set yet.
-    @jit
     def compiled(*arguments):
         _stay_a_call()
         body(*arguments)
 
-    @jit
+    compiled = jit(_named(compiled, function))
+
     def guarded(*arguments):
         mode = get_mode()
         if mode & CHANGES_BITS:
@@ -95,4 +95,14 @@ def in_ieee_mode(function):
         if mode & CHANGES_BITS:
             set_mode(mode)
 
-    return guarded
+    return jit(_named(guarded, function))
+
+
+def _named(inner, function):
+    """Give a function inside of another machine code of its own name.
+
+    Kernels that two processes had compiled called the same `compiled` in a third one: log gave exp.
+    """
+    inner.__module__ = function.__module__
+    inner.__qualname__ = f"{function.__qualname__}.{inner.__name__}"
+    return inner
