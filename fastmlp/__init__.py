@@ -10,7 +10,7 @@ from . import reference as reference
 from .arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
 from .labels import one_hot
 from .mnist import mnist_dataset
-from .model.fit import History
+from .model.history import History
 from .model.mlp import MLP, NotebookMLP
 from .model.training import compute_accuracy, test, train_one_step
 from .operations.activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh

@@ -8,11 +8,20 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arithmetic_mode import is_numpy
 from ..checks import Array, not_finite
-from .fit import Epoch, History, Samples, composed_epoch, count_hits, sample_losses, train
-from .fit_checks import Data, Schedule, checked_data, checked_schedule, checked_validation
+from .fit import Epoch, Request, Samples, composed_epoch, count_hits, sample_losses, train
+from .fit_checks import (
+    Data,
+    Schedule,
+    checked_callback,
+    checked_data,
+    checked_schedule,
+    checked_validation,
+)
+from .history import History
+from .optimizer_state import OptimizerState, starting_state
 from .parameters import Parameters, Rng, bit_generator
+from .stopping import checked_stopping
 
 
 class Layers(NamedTuple):
@@ -31,6 +40,9 @@ class Estimator(Parameters):
     _updates: ClassVar[dict[str, Callable[..., None]]]
     # The mean over samples, values (N,).
     _mean: Callable[[Array], Any]
+    _has_accuracy = True
+    # What the last fit's optimizer keeps, None before the first one.
+    optimizer_state: OptimizerState | None = None
     _last_forward: tuple[Layers, list[Any]]
     _last_logits: Array
 
@@ -59,6 +71,10 @@ class Estimator(Parameters):
         weight_decay: float = 0.0,
         shuffle: bool = True,
         validation: tuple[Array, ArrayLike] | None = None,
+        patience: int | None = None,
+        monitor: str = "loss",
+        restore_best: bool = True,
+        resume: bool = False,
         rng: Rng = None,
         progress: bool = False,
         callback: Callable[[History], object] | None = None,
@@ -69,14 +85,17 @@ class Estimator(Parameters):
         y: integers (N,) below the number of classes, or one-hot rows. The loss is the mean of a
         batch, of which the last of an epoch may be smaller; batch_size N or more is all at once.
         learning_rate: a number, or one for each step of all epochs. optimizer: "sgd", "momentum"
-        (with `momentum`) or "adam" (0.9, 0.999, 1e-8), its state starting at 0 in each call;
-        weight_decay: times W, added to the gradient of every parameter. shuffle: a new order in
-        each epoch, drawn from `rng`: None, a seed or a PCG64 generator. validation: (x, y) to
-        evaluate after each epoch. progress: show a bar. callback: called with the history after
-        each epoch; a true result ends the training. check_finite: whether NaN and inf end it, too.
+        (with `momentum`) or "adam" (0.9, 0.999, 1e-8); weight_decay: times W, added to the gradient
+        of every parameter. shuffle: a new order in each epoch, drawn from `rng`: None, a seed or a
+        PCG64 generator. validation: (x, y) to evaluate after each epoch. patience: end when its
+        `monitor`, "loss" or "accuracy", was not better than ever for so many epochs; restore_best:
+        leave the weights and optimizer_state of the best. resume: go on from `optimizer_state`,
+        where there is one, instead of zeros. progress: show a bar. callback: called with the
+        history after each epoch; a true result ends the training. check_finite: whether NaN and inf
+        end it, too.
 
         An epoch is one compiled call, and its bits are those of forward, backward and update for
-        each batch. The weights change at the end of an epoch: Ctrl-C leaves them as the last
+        each batch. Weights and optimizer_state change at its end: Ctrl-C leaves them as the last
         finished one did, in a KeyboardInterrupt that names it, and so does a loss or a weight that
         isn't finite, in a FloatingPointError whose `history` is that of the epochs before.
         TypeError and ValueError name what doesn't fit, as a NaN in x, before anything is written.
@@ -86,18 +105,14 @@ class Estimator(Parameters):
             len(data.x), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay
         )
         evaluated = checked_validation(self, validation, check_finite)
-        if callback is not None and not callable(callback):
-            raise TypeError(
-                f"callback: expected a function of the history, got {type(callback).__name__}; "
-                "pass callback=None for none"
-            )
+        stopping = checked_stopping(self, patience, monitor, restore_best, validation)
+        state = starting_state(self, optimizer, resume)
+        checked_callback(callback)
         generator = bit_generator(rng) if shuffle else None
-        self._refuse_read_only()
-        # Else an epoch's weights tell: of NaN or inf in x, a row of W1 becomes it, as 0 * NaN is
-        # NaN. A look at x takes up to a third of an epoch. But NumPy's BLAS may pass over zeros.
-        if check_finite and is_numpy():
-            data.refuse_not_finite()
-        return train(self, data, schedule, generator, evaluated, progress, callback, check_finite)
+        request = Request(
+            data, schedule, state, generator, evaluated, stopping, progress, callback, check_finite
+        )
+        return train(self, request)
 
     def predict_log_proba(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the log-probabilities (N, classes) for x (N, ...): forward, but nothing is kept.

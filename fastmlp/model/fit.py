@@ -1,38 +1,26 @@
-"""Training a model over epochs: the loop, an epoch as its operations, the history."""
+"""Training a model over epochs: the loop, and an epoch as its operations."""
 
 import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..arithmetic_mode import is_numpy
 from ..checks import Array, all_finite
 from ..labels import one_hot
-from ..plan.ways import STATES
 from .fit_checks import BETA1, BETA2, EPSILON, Data, Schedule
+from .history import History
+from .optimizer_state import OptimizerState
 from .parameters import shuffled
 from .progress import progress_bar
+from .stopping import Stopping, Watch
 
 if TYPE_CHECKING:
     from .estimator import Estimator
-
-
-@dataclass
-class History:
-    """What `fit` returns: a list for each figure, with an element for each epoch.
-
-    loss, accuracy: means over the epoch's samples, each from before its step. validation_loss,
-    validation_accuracy: after the epoch, empty without `validation`. seconds: of training alone.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    validation_accuracy: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
 
 
 class Epoch(NamedTuple):
@@ -51,52 +39,105 @@ class Samples(NamedTuple):
     order: Array | None
 
 
-def train(
-    model: "Estimator",
-    data: Data,
-    schedule: Schedule,
-    generator: np.random.PCG64 | None,
-    validation: Data | None,
-    progress: bool,
-    callback: Callable[[History], object] | None,
-    check_finite: bool,
-) -> History:
+class Request(NamedTuple):
+    """What a call of `fit` asks for, all of it checked. state: the one to start from."""
+
+    data: Data
+    schedule: Schedule
+    state: OptimizerState
+    generator: np.random.PCG64 | None
+    validation: Data | None
+    stopping: Stopping | None
+    progress: bool
+    callback: Callable[[History], object] | None
+    check_finite: bool
+
+
+@dataclass
+class Keeper:
+    """Gives a model the weights and the optimizer's state of an epoch: both, or neither."""
+
+    model: "Estimator"
+    finished: int = 0  # epochs that the model is as
+
+    def keep(self, finished: int, parameters: Array, state: OptimizerState) -> None:
+        """Write them to the model; an interrupt comes when all is written."""
+        try:
+            self._write(finished, parameters, state)
+        except KeyboardInterrupt:
+            self._write(finished, parameters, state)
+            raise
+
+    def _write(self, finished: int, parameters: Array, state: OptimizerState) -> None:
+        self.model.flat_parameters[...] = parameters
+        vars(self.model)["optimizer_state"] = state
+        self.finished = finished
+
+
+def train(model: "Estimator", request: Request) -> History:
     """Run the epochs of `fit` on what it has checked."""
-    history, finished = History(), 0
-    x, labels = data.x, data.labels
-    before = generator.state if generator is not None else None
-    states = np.zeros(STATES[schedule.optimizer] * model.flat_parameters.size, model.dtype)
+    model._refuse_read_only()
+    # Else an epoch's weights tell: of NaN or inf in x, a row of W1 becomes it, as 0 * NaN is
+    # NaN. A look at x takes up to a third of an epoch. But NumPy's BLAS may pass over zeros.
+    if request.check_finite and is_numpy():
+        request.data.refuse_not_finite()
+    schedule, keeper, history = request.schedule, Keeper(model), History()
     try:
-        with progress_bar(schedule.epochs) if progress else nullcontext() as show:
-            for number in range(schedule.epochs):
-                start = time.perf_counter()
-                order = None if generator is None else shuffled(generator, len(x))
-                samples = Samples(x, labels if order is None else labels[order], order)
-                epoch = model._train_epoch(samples, schedule, states, number)
-                loss = float(model._mean(epoch.losses))
-                if check_finite and not (math.isfinite(loss) and all_finite(epoch.parameters)):
-                    if generator is not None and before is not None and number == 0:
-                        generator.state = before
-                    raise _refusal(model, data, schedule, number, epoch, loss, history)
-                # The model changes here only: an interrupt leaves it as an epoch has left it.
-                model.flat_parameters[...] = epoch.parameters
-                finished = number + 1
-                history.seconds.append(time.perf_counter() - start)
-                history.loss.append(loss)
-                history.accuracy.append(epoch.hits / len(x))
-                if validation is not None:
-                    loss, accuracy = model._evaluate(validation.x, validation.labels)
-                    history.validation_loss.append(loss)
-                    history.validation_accuracy.append(accuracy)
-                if show is not None:
-                    show(_last(history))
-                if callback is not None and callback(history):
-                    break
+        with progress_bar(schedule.epochs) if request.progress else nullcontext() as show:
+            watch = _train(model, request, keeper, history, show)
+        if watch is not None and watch.kept is not None and history.best_epoch is not None:
+            keeper.keep(history.best_epoch + 1, *watch.kept)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"fit: interrupted; the model is as epoch {finished} of {schedule.epochs} left it"
+            f"fit: interrupted; the model is as epoch {keeper.finished} of {schedule.epochs} left "
+            "it"
         ) from None
     return history
+
+
+def _train(
+    model: "Estimator",
+    request: Request,
+    keeper: Keeper,
+    history: History,
+    show: Callable[[dict[str, str]], None] | None,
+) -> Watch | None:
+    """Run the epochs until the last, or until one ends them; return what watched them."""
+    data, schedule, state, generator, validation, stopping = request[:6]
+    schedule = schedule._replace(done=state.step)
+    x, labels = data.x, data.labels
+    before = generator.state if generator is not None else None
+    watch = None if stopping is None else Watch(stopping)
+    for number in range(schedule.epochs):
+        start = time.perf_counter()
+        order = None if generator is None else shuffled(generator, len(x))
+        samples = Samples(x, labels if order is None else labels[order], order)
+        # An epoch writes to states of its own: one that is refused leaves those before it.
+        states = state.arrays.copy()
+        epoch = model._train_epoch(samples, schedule, states, number)
+        loss = float(model._mean(epoch.losses))
+        if request.check_finite and not (math.isfinite(loss) and all_finite(epoch.parameters)):
+            if generator is not None and before is not None and number == 0:
+                generator.state = before
+            raise _refusal(model, data, schedule, number, epoch, loss, history)
+        state = OptimizerState(schedule.optimizer, schedule.made(number + 1), states)
+        # The model changes here only: an interrupt leaves it as an epoch has left it.
+        keeper.keep(number + 1, epoch.parameters, state)
+        history.seconds.append(time.perf_counter() - start)
+        history.loss.append(loss)
+        history.accuracy.append(epoch.hits / len(x))
+        over = False
+        if validation is not None:
+            loss, accuracy = model._evaluate(validation.x, validation.labels)
+            history.validation_loss.append(loss)
+            history.validation_accuracy.append(accuracy)
+            if watch is not None:
+                over = watch.is_over(history, number, epoch.parameters, state)
+        if show is not None:
+            show(history.last())
+        if (request.callback is not None and request.callback(history)) or over:
+            break
+    return watch
 
 
 def _refusal(
@@ -156,7 +197,7 @@ def composed_epoch(
         more: tuple[Any, ...] = {
             "sgd": (rate,),
             "momentum": (*state, rate, schedule.momentum),
-            "adam": (*state, step + 1, rate, BETA1, BETA2, EPSILON),
+            "adam": (*state, schedule.done + step + 1, rate, BETA1, BETA2, EPSILON),
         }[schedule.optimizer]
         model._updates[schedule.optimizer]([parameters], [gradients], *more)
     return Epoch(parameters, np.concatenate(losses), hits)
@@ -171,11 +212,3 @@ def count_hits(logits: Array, losses: Array, labels: Array) -> int:
     """Return how many samples have their label as first largest logit, and a loss that's no NaN."""
     right = np.argmax(logits, axis=1) == labels
     return int(np.count_nonzero(right & ~np.isnan(losses)))
-
-
-def _last(history: History) -> dict[str, str]:
-    """Return the last epoch's figures for the progress bar."""
-    figures = {
-        name: values[-1] for name, values in vars(history).items() if values and name != "seconds"
-    }
-    return {name.replace("validation_", "val_"): f"{value:.4f}" for name, value in figures.items()}

@@ -1,6 +1,7 @@
 """What `fit` and `score` check, and what comes of it: the samples, the schedule of the steps."""
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as Kingma & Ba (2015) propose
 MOST_STEPS = 4096  # whose constants are made at once
+MOST_POWERS = 1 << 16  # behind it, 1 - beta^t is 1 for both betas
 
 
 class Data(NamedTuple):
@@ -53,6 +55,7 @@ class Schedule(NamedTuple):
     epochs: int
     largest_rate: float  # without its sign
     kept: dict[int, Array]  # the constants of some epochs
+    done: int = 0  # steps that the optimizer has made before
 
     def rides(self, dtype: np.dtype[Any]) -> bool:
         """Return whether an update is W - rate * gradient, with finite rates of a dtype."""
@@ -64,6 +67,10 @@ class Schedule(NamedTuple):
         """Return the numbers of an epoch's steps, counted from the first epoch on."""
         each = len(self.rates) // self.epochs
         return range(epoch * each, (epoch + 1) * each)
+
+    def made(self, epochs: int) -> int:
+        """Return how many steps the optimizer has made after so many epochs."""
+        return self.done + len(self.rates) // self.epochs * epochs
 
     def constants(self, epoch: int) -> Array:
         """Return what the kernel needs: (steps, 8) float64, weight decay and the update's own.
@@ -85,9 +92,8 @@ class Schedule(NamedTuple):
         constants = np.zeros((len(steps), CONSTANTS_EACH))
         constants[:, 0] = self.weight_decay
         if self.optimizer == "adam":
-            # accumulate multiplies one after the other, as the powers are defined.
             b1, b2 = (
-                np.multiply.accumulate(np.full(steps.stop, beta))[steps.start :]
+                powers(beta, range(self.done + steps.start + 1, self.done + steps.stop + 1))
                 for beta in (BETA1, BETA2)
             )
             constants[:, 1:5] = BETA1, 1 - BETA1, BETA2, 1 - BETA2
@@ -99,6 +105,20 @@ class Schedule(NamedTuple):
         else:
             constants[:, 1], constants[:, 2] = rates, self.momentum
         return constants
+
+
+def powers(base: float, exponents: range) -> Array:
+    """Return base^t for each t >= 1, by repeated multiplication; behind MOST_POWERS, its power."""
+    first, last = exponents.start, exponents.stop - 1
+    table = _powers(base, min(1 << last.bit_length(), MOST_POWERS))
+    if last <= len(table):
+        return np.asarray(table[first - 1 : last])
+    return np.asarray(table[np.minimum(np.arange(first, last + 1), len(table)) - 1])
+
+
+@lru_cache(16)
+def _powers(base: float, count: int) -> Array:
+    return np.multiply.accumulate(np.full(count, base))  # one after the other
 
 
 def checked_data(
@@ -123,6 +143,15 @@ def checked_validation(model: "Estimator", validation: object, check_finite: boo
     if check_finite:
         data.refuse_not_finite()
     return data
+
+
+def checked_callback(callback: object) -> None:
+    """Raise where it is neither None nor a function."""
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"callback: expected a function of the history, got {type(callback).__name__}; "
+            "pass callback=None for none"
+        )
 
 
 def checked_schedule(

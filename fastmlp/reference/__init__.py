@@ -3,7 +3,7 @@
 from ..arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
 from ..labels import one_hot
 from ..mnist import mnist_dataset
-from ..model.fit import History
+from ..model.history import History
 from ..operations.gradient_check import gradient_check
 from ..threads import get_num_threads, set_num_threads
 from .activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh

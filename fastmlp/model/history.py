@@ -1,0 +1,29 @@
+"""What a training tells: the figures of each epoch."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class History:
+    """What `fit` returns: a list for each figure, with an element for each epoch.
+
+    loss, accuracy: means over the epoch's samples, each from before its step. validation_loss,
+    validation_accuracy: after the epoch, empty without `validation`. seconds: of training alone.
+    best_epoch: with `patience`, the place in these lists of the best epoch, the first of equal
+    ones; None without, and where every figure was NaN.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    best_epoch: int | None = None
+
+    def last(self) -> dict[str, str]:
+        """Return the last epoch's figures for the progress bar."""
+        return {
+            name.replace("validation_", "val_"): f"{values[-1]:.4f}"
+            for name, values in vars(self).items()
+            if name != "seconds" and isinstance(values, list) and values
+        }
