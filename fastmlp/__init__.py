@@ -7,6 +7,7 @@ from . import startup as startup  # first: it shows what the imports below raise
 
 # isort: split
 from . import reference as reference
+from . import schedules as schedules
 from .arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
 from .labels import one_hot
 from .mnist import mnist_dataset

@@ -95,6 +95,14 @@ def integer(name: str, value: object, mend: str = "give an integer") -> int:
         raise TypeError(f"{name}: expected an integer, got {got}; {mend}") from None
 
 
+def positive(name: str, value: object) -> int:
+    """Return `value` as an int; TypeError for what is none, ValueError below 1."""
+    count = integer(name, value, f"pass {name}=10")
+    if count < 1:
+        raise shape_error(name, "1 or more", count, f"pass {name}=10")
+    return count
+
+
 def dtype_of(value: Any) -> np.dtype[Any]:
     """Return `value` as a dtype, or raise TypeError."""
     try:

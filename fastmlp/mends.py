@@ -19,6 +19,12 @@ USUAL = {
     "epsilon": 1e-8,
     "weight_decay": 1e-4,
     "tolerance": 1e-6,
+    # of schedules
+    "gamma": 0.1,
+    "final_learning_rate": 0.0,
+    "pct_start": 0.3,
+    "div_factor": 25.0,
+    "final_div_factor": 1e4,
 }
 
 

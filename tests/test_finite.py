@@ -188,7 +188,8 @@ def test_divergence_ends_with_the_last_finite_epoch(module, arithmetic):
         with pytest.raises(FloatingPointError) as diverged:
             model.fit(x, y, epochs=4, learning_rate=rates, **how)
     history = diverged.value.history
-    assert [len(values) for values in vars(history).values()] == [2] * 5
+    assert history.best_epoch is None
+    assert [len(values) for values in list(vars(history).values())[:5]] == [2] * 5
     assert history.loss == expected.loss
     assert history.validation_accuracy == expected.validation_accuracy
     assert_same_bits(model.flat_parameters, twin.flat_parameters)

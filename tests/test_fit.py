@@ -9,6 +9,7 @@ from helpers import DTYPES, assert_same_bits, floats, layers_by_columns, with_th
 import fastmlp
 from fastmlp import reference
 from fastmlp.model import epochs
+from fastmlp.model.fit import Keeper
 from fastmlp.model.fit_checks import checked_schedule
 from fastmlp.plan.ways import STATES
 
@@ -178,8 +179,7 @@ def test_both_modules_score_alike():
             x, labels, epochs=3, batch_size=20, rng=0, validation=(x[:9], labels[:9])
         )
         assert history.best_epoch is None
-        figures = [values for values in vars(history).values() if values is not None]
-        assert [len(values) for values in figures] == [3] * 5
+        assert [len(values) for values in list(vars(history).values())[:5]] == [3] * 5
         assert history.validation_loss[-1] == model.loss(x[:9], labels[:9])
         assert history.validation_accuracy[-1] == model.score(x[:9], labels[:9])
         history.seconds.clear()
@@ -267,25 +267,32 @@ def test_a_callback_sees_every_epoch_and_can_stop():
     assert len(history.loss) == 2
 
 
+@pytest.mark.parametrize("place", ["_train_epoch", "_write"])
 @pytest.mark.parametrize("module", [fastmlp, reference])
-def test_an_interrupt_leaves_the_last_finished_epoch(module, monkeypatch):
+def test_an_interrupt_leaves_the_last_finished_epoch(module, place, monkeypatch):
+    # In the middle of what is written of an epoch, it comes when all is written.
     x, labels = data(60)
-    expected = module.MLP(SIZES, rng=0)
-    expected.fit(x, labels, epochs=2, batch_size=10, optimizer="sgd", learning_rate=0.1, rng=3)
-    model = module.MLP(SIZES, rng=0)
-    train_epoch, calls = type(model)._train_epoch, []
+    how = {"batch_size": 10, "optimizer": "momentum", "learning_rate": 0.1, "rng": 3}
+    finished = 2 if place == "_train_epoch" else 3
+    model, expected = (module.MLP(SIZES, rng=0) for _ in range(2))
+    expected.fit(x, labels, epochs=finished, **how)
+    owner = type(model) if place == "_train_epoch" else Keeper
+    act, calls = getattr(owner, place), []
 
     def interrupted(*arguments):
-        epoch = train_epoch(*arguments)
         calls.append(1)
         if len(calls) == 3:
+            if place == "_write":
+                model.flat_parameters[:9] = arguments[2][:9]
             raise KeyboardInterrupt
-        return epoch
+        return act(*arguments)
 
-    monkeypatch.setattr(type(model), "_train_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="the model is as epoch 2 of 5 left it"):
-        model.fit(x, labels, epochs=5, batch_size=10, optimizer="sgd", learning_rate=0.1, rng=3)
+    monkeypatch.setattr(owner, place, interrupted)
+    with pytest.raises(KeyboardInterrupt, match=f"the model is as epoch {finished} of 5 left it"):
+        model.fit(x, labels, epochs=5, **how)
     assert_same_bits(model.flat_parameters, expected.flat_parameters)
+    assert model.optimizer_state[:2] == expected.optimizer_state[:2] == ("momentum", 6 * finished)
+    assert_same_bits(model.optimizer_state.arrays, expected.optimizer_state.arrays)
 
 
 def test_numpys_arithmetic_composes_the_operations():

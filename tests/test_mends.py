@@ -307,10 +307,6 @@ def test_errors_of_calls_name_the_class(module):
 def test_what_a_model_lacks_is_named_with_what_it_has_instead(module):
     model = module.MLP([4, 2], rng=0)
     for name, words in [
-        (
-            "partial_fit",
-            r"MLP has no 'partial_fit'; fit\(x, y, epochs=1\) goes on from the present",
-        ),
         ("__sklearn_tags__", "it is no scikit-learn estimator"),
         ("get_params", "it is no scikit-learn estimator"),
         ("predit", r"MLP has no 'predit'; dir\(model\) lists what it has"),

@@ -114,6 +114,32 @@ class Estimator(Parameters):
         )
         return train(self, request)
 
+    def partial_fit(
+        self,
+        x: Array,
+        y: ArrayLike,
+        *,
+        batch_size: int = 128,
+        learning_rate: float | Array = 1e-3,
+        optimizer: str = "adam",
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        shuffle: bool = True,
+        rng: Rng = None,
+        check_finite: bool = True,
+    ) -> History:
+        """Train one epoch on a chunk x (N, ...) with labels y: fit(epochs=1, resume=True).
+
+        `optimizer_state` goes on from chunk to chunk, so one pass over data that is larger than
+        memory is a call for each chunk. A generator as `rng` goes on, too; a seed would give each
+        chunk the same order. Arguments and errors are those of `fit`.
+        """
+        return self.fit(
+            x, y, epochs=1, batch_size=batch_size, learning_rate=learning_rate,
+            optimizer=optimizer, momentum=momentum, weight_decay=weight_decay, shuffle=shuffle,
+            resume=True, rng=rng, check_finite=check_finite,
+        )  # fmt: skip
+
     def predict_log_proba(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the log-probabilities (N, classes) for x (N, ...): forward, but nothing is kept.
 

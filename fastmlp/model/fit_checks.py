@@ -8,11 +8,12 @@ import numpy as np
 from fastmlp_kernels.record import CONSTANTS_EACH
 from numpy.typing import ArrayLike
 
-from ..checks import Array, dtype_error, integer, not_finite, plain_array, shape_error
+from ..checks import Array, dtype_error, not_finite, plain_array, positive, shape_error
 from ..labels import class_labels
 from ..mends import usual
 from ..operations.update_checks import decay_rate, real_number
 from ..plan.ways import STATES
+from ..schedules import count_steps
 
 if TYPE_CHECKING:
     from .estimator import Estimator
@@ -168,11 +169,12 @@ def checked_schedule(
         raise shape_error(
             "optimizer", f"one of {[*STATES]}", repr(optimizer), "pass optimizer='adam'"
         )
-    epochs, batch_size = _count("epochs", epochs), min(_count("batch_size", batch_size), samples)
+    epochs = positive("epochs", epochs)
+    batch_size = min(positive("batch_size", batch_size), samples)
     decay = real_number("weight_decay", weight_decay)
     if not 0 <= decay < math.inf:
         raise shape_error("weight_decay", "0 or more", decay, usual("weight_decay"))
-    steps = epochs * -(-samples // batch_size)
+    steps = count_steps(samples, epochs, batch_size)
     rates = _rates(learning_rate, steps, epochs)
     mu, largest = decay_rate("momentum", momentum), float(np.abs(rates).max())
     return Schedule(optimizer, rates, mu, decay, batch_size, epochs, largest, {})
@@ -204,10 +206,3 @@ def _rates(learning_rate: Any, steps: int, epochs: int) -> Array:
             "learning_rate", "finite numbers of 0 or more", rates[wrong][0], usual("learning_rate")
         )
     return rates
-
-
-def _count(name: str, value: object) -> int:
-    count = integer(name, value, f"pass {name}=10")
-    if count < 1:
-        raise shape_error(name, "1 or more", count, f"pass {name}=10")
-    return count

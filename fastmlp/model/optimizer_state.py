@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..checks import Array, shape_error
+from ..checks import Array, integer, shape_error
 from ..plan.ways import STATES
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def starting_state(model: "Estimator", optimizer: str, resume: bool) -> Optimize
         mend = f"pass optimizer={kept.optimizer!r}, or resume=False for a state that starts anew"
         expected = f"{kept.optimizer!r}, whose state is kept, to resume"
         raise shape_error("optimizer", expected, repr(optimizer), mend)
+    if integer("optimizer_state.step", kept.step, _ANEW) < 0:
+        raise shape_error("optimizer_state", "a step of 0 or more", kept.step, _ANEW)
     arrays = np.asarray(kept.arrays)
     if arrays.shape != shape or not np.can_cast(arrays.dtype, model.dtype, "equiv"):
         expected = f"arrays of shape {shape} and {model.dtype}"

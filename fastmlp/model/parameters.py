@@ -31,7 +31,6 @@ _ELSEWHERE = {
         ("__sklearn_tags__", "get_params", "set_params", "classes_", "fit_predict", "transform"),
         _NOT_SCIKIT_LEARN,
     ),
-    "partial_fit": "fit(x, y, epochs=1) goes on from the present weights",
     "decision_function": "predict_log_proba(x) has the log-probabilities",
     "coefs_": "parameters has the weights",
     "train": "fit(x, y) trains",

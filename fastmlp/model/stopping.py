@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..checks import Array, integer, shape_error
+from ..checks import Array, positive, shape_error
 from .history import History
 from .optimizer_state import OptimizerState
 
@@ -30,9 +30,7 @@ def checked_stopping(
         raise shape_error("monitor", f"one of {[*MONITORS]}", repr(monitor), "pass monitor='loss'")
     if patience is None:
         return None
-    epochs = integer("patience", patience, "pass patience=10")
-    if epochs < 1:
-        raise shape_error("patience", "1 or more epochs", epochs, "pass patience=10")
+    epochs = positive("patience", patience)
     if validation is None:
         raise ValueError(
             "patience: expected validation to watch, got none; pass validation=(x, y) of samples "

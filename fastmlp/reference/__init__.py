@@ -1,5 +1,6 @@
 """The operations in plain NumPy: the page to open to learn what an operation means."""
 
+from .. import schedules as schedules
 from ..arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
 from ..labels import one_hot
 from ..mnist import mnist_dataset
