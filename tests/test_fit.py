@@ -267,27 +267,43 @@ def test_a_callback_sees_every_epoch_and_can_stop():
     assert len(history.loss) == 2
 
 
-@pytest.mark.parametrize("place", ["_train_epoch", "_write"])
+class InterruptedOnce:
+    """Weights of which an interrupt lets only some be written, the first time."""
+
+    def __init__(self, weights):
+        self.weights, self.interrupted = weights, False
+
+    def __setitem__(self, place, values):
+        if not self.interrupted:
+            self.weights[:9], self.interrupted = values[:9], True
+            raise KeyboardInterrupt
+        self.weights[place] = values
+
+
+@pytest.mark.parametrize("finished", [2, 3])
 @pytest.mark.parametrize("module", [fastmlp, reference])
-def test_an_interrupt_leaves_the_last_finished_epoch(module, place, monkeypatch):
-    # In the middle of what is written of an epoch, it comes when all is written.
+def test_an_interrupt_leaves_the_last_finished_epoch(module, finished, monkeypatch):
+    # One that comes while the third epoch is written waits for its end.
     x, labels = data(60)
     how = {"batch_size": 10, "optimizer": "momentum", "learning_rate": 0.1, "rng": 3}
-    finished = 2 if place == "_train_epoch" else 3
     model, expected = (module.MLP(SIZES, rng=0) for _ in range(2))
     expected.fit(x, labels, epochs=finished, **how)
-    owner = type(model) if place == "_train_epoch" else Keeper
-    act, calls = getattr(owner, place), []
+    train_epoch, keep, calls = type(model)._train_epoch, Keeper.keep, []
 
     def interrupted(*arguments):
+        epoch = train_epoch(*arguments)
         calls.append(1)
-        if len(calls) == 3:
-            if place == "_write":
-                model.flat_parameters[:9] = arguments[2][:9]
+        if len(calls) == 3 and finished == 2:
             raise KeyboardInterrupt
-        return act(*arguments)
+        return epoch
 
-    monkeypatch.setattr(owner, place, interrupted)
+    def keep_and_interrupt(keeper, number, *arguments):
+        if number == 3 and not isinstance(keeper.weights, InterruptedOnce):
+            keeper.weights = InterruptedOnce(keeper.weights)
+        keep(keeper, number, *arguments)
+
+    monkeypatch.setattr(type(model), "_train_epoch", interrupted)
+    monkeypatch.setattr(Keeper, "keep", keep_and_interrupt)
     with pytest.raises(KeyboardInterrupt, match=f"the model is as epoch {finished} of 5 left it"):
         model.fit(x, labels, epochs=5, **how)
     assert_same_bits(model.flat_parameters, expected.flat_parameters)

@@ -54,11 +54,27 @@ SOME = {
         "validation": (X, Y),
         "out": None,
     },
+    **{"patience": 2, "monitor": "loss", "resume": True, "state": None},
+    **{"steps": 9, "step_size": 2, "gamma": 0.5, "warmup": 2, "final_learning_rate": 0.0},
+    **{"pct_start": 0.5, "div_factor": 5.0, "final_div_factor": 10.0},
 }
 ALL_OF_FIT = f"""{MODEL}.fit(
     x, y, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
     momentum=momentum, weight_decay=weight_decay, rng=rng, callback=callback, validation=validation
 )"""
+WATCHED = f"""{MODEL}.fit(
+    x, y, epochs=2, validation=validation, patience=patience, monitor=monitor
+)"""
+RESUMED = """(
+    (model := module.MLP([4, 3, 2], rng=0)).fit(x, y, epochs=1, optimizer="momentum"),
+    setattr(model, "optimizer_state", state or model.optimizer_state),
+    model.fit(x, y, epochs=1, optimizer=optimizer, resume=resume),
+)"""
+SCHEDULES = [
+    "module.schedules.step(learning_rate, steps, step_size, gamma)",
+    "module.schedules.cosine(learning_rate, steps, warmup, final_learning_rate)",
+    "module.schedules.one_cycle(learning_rate, steps, pct_start, div_factor, final_div_factor)",
+]
 MAKE = "module.MLP(sizes, bias, dtype, rng)"
 LABELS = ["score", "loss"]
 # A call, the argument that is wrong, and wrong values whose mend is code.
@@ -159,6 +175,16 @@ ROWS = [
     *[(ALL_OF_FIT, "weight_decay", value) for value in (-1, np.nan, "0.5", None, [0.1])],
     *[(ALL_OF_FIT, "rng", -1), (ALL_OF_FIT, "callback", 3), (ALL_OF_FIT, "callback", [print])],
     *[(ALL_OF_FIT, "validation", value) for value in (0.1, [X, Y], (X, Y, Y), X)],
+    *[(WATCHED, "patience", value) for value in (0, -1, 2.0, "3", True)],
+    *[(WATCHED, "monitor", "val_loss"), (WATCHED, "monitor", None), (WATCHED, "validation", None)],
+    *[(RESUMED, "optimizer", "sgd"), (RESUMED, "state", {"step": 3})],
+    *[
+        (call, name, value)
+        for call in SCHEDULES
+        for name in re.findall(r"(\w+)[,)]", call)
+        for value in (-1, None, np.nan)
+    ],
+    *[(SCHEDULES[1], "warmup", 9), (SCHEDULES[2], "pct_start", 1.5)],
     *[(ADAM, "params", X.copy()), (ADAM, "grads", X)],
     *[(ADAM, f"{name}[0]", X.tolist()) for name in ("params", "grads", "m", "v")],
     *[(ADAM, f"{name}[0]", X.astype(np.float64)) for name in ("grads", "m", "v")],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import Array, not_finite
+from ..plan.ways import STATES
 from .fit import Epoch, Request, Samples, composed_epoch, count_hits, sample_losses, train
 from .fit_checks import (
     Data,
@@ -19,7 +20,7 @@ from .fit_checks import (
     checked_validation,
 )
 from .history import History
-from .optimizer_state import OptimizerState, starting_state
+from .optimizer_state import Kept, OptimizerState, checked_state, starting_state
 from .parameters import Parameters, Rng, bit_generator
 from .stopping import checked_stopping
 
@@ -41,10 +42,26 @@ class Estimator(Parameters):
     # The mean over samples, values (N,).
     _mean: Callable[[Array], Any]
     _has_accuracy = True
-    # What the last fit's optimizer keeps, None before the first one.
-    optimizer_state: OptimizerState | None = None
+    _optimizer_state: Kept | None = None
     _last_forward: tuple[Layers, list[Any]]
     _last_logits: Array
+
+    @property
+    def optimizer_state(self) -> OptimizerState | None:
+        """What the optimizer of the last fit keeps, to resume; None before a fit.
+
+        It is copied and pickled with the model. It can be assigned: None, or one of such a model,
+        else it is a TypeError or ValueError.
+        """
+        if self._optimizer_state is None:
+            return None
+        optimizer, step, flat = self._optimizer_state
+        shape = STATES[optimizer], self.flat_parameters.size
+        return OptimizerState(optimizer, step, flat.reshape(shape))
+
+    @optimizer_state.setter
+    def optimizer_state(self, state: OptimizerState | None) -> None:
+        self._optimizer_state = None if state is None else checked_state(self, state)
 
     def forward(self, x: Array) -> Array:
         """Return log_prob (N, classes) for x (N, ...) with `sizes[0]` numbers for each sample.
@@ -109,6 +126,7 @@ class Estimator(Parameters):
         state = starting_state(self, optimizer, resume)
         checked_callback(callback)
         generator = bit_generator(rng) if shuffle else None
+        schedule = schedule._replace(done=state[1])
         request = Request(
             data, schedule, state, generator, evaluated, stopping, progress, callback, check_finite
         )

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from ..checks import Array, all_finite
 from ..labels import one_hot
 from .fit_checks import BETA1, BETA2, EPSILON, Data, Schedule
 from .history import History
-from .optimizer_state import OptimizerState
+from .optimizer_state import Kept
 from .parameters import shuffled
 from .progress import progress_bar
 from .stopping import Stopping, Watch
@@ -44,7 +43,7 @@ class Request(NamedTuple):
 
     data: Data
     schedule: Schedule
-    state: OptimizerState
+    state: Kept
     generator: np.random.PCG64 | None
     validation: Data | None
     stopping: Stopping | None
@@ -53,25 +52,22 @@ class Request(NamedTuple):
     check_finite: bool
 
 
-@dataclass
 class Keeper:
     """Gives a model the weights and the optimizer's state of an epoch: both, or neither."""
 
-    model: "Estimator"
-    finished: int = 0  # epochs that the model is as
+    def __init__(self, model: "Estimator") -> None:
+        self.weights, self.attributes = model.flat_parameters, vars(model)
+        self.finished = 0  # epochs: the model is as the last of them left it
 
-    def keep(self, finished: int, parameters: Array, state: OptimizerState) -> None:
+    def keep(self, finished: int, parameters: Array, state: Kept) -> None:
         """Write them to the model; an interrupt comes when all is written."""
         try:
-            self._write(finished, parameters, state)
+            self.weights[...] = parameters
+            self.attributes["_optimizer_state"] = state
+            self.finished = finished
         except KeyboardInterrupt:
-            self._write(finished, parameters, state)
+            self.keep(finished, parameters, state)
             raise
-
-    def _write(self, finished: int, parameters: Array, state: OptimizerState) -> None:
-        self.model.flat_parameters[...] = parameters
-        vars(self.model)["optimizer_state"] = state
-        self.finished = finished
 
 
 def train(model: "Estimator", request: Request) -> History:
@@ -104,8 +100,7 @@ def _train(
 ) -> Watch | None:
     """Run the epochs until the last, or until one ends them; return what watched them."""
     data, schedule, state, generator, validation, stopping = request[:6]
-    schedule = schedule._replace(done=state.step)
-    x, labels = data.x, data.labels
+    x, labels, steps = data.x, data.labels, len(schedule.steps(0))
     before = generator.state if generator is not None else None
     watch = None if stopping is None else Watch(stopping)
     for number in range(schedule.epochs):
@@ -113,14 +108,14 @@ def _train(
         order = None if generator is None else shuffled(generator, len(x))
         samples = Samples(x, labels if order is None else labels[order], order)
         # An epoch writes to states of its own: one that is refused leaves those before it.
-        states = state.arrays.copy()
+        states = state[2].copy()
         epoch = model._train_epoch(samples, schedule, states, number)
         loss = float(model._mean(epoch.losses))
         if request.check_finite and not (math.isfinite(loss) and all_finite(epoch.parameters)):
             if generator is not None and before is not None and number == 0:
                 generator.state = before
             raise _refusal(model, data, schedule, number, epoch, loss, history)
-        state = OptimizerState(schedule.optimizer, schedule.made(number + 1), states)
+        state = schedule.optimizer, state[1] + steps, states
         # The model changes here only: an interrupt leaves it as an epoch has left it.
         keeper.keep(number + 1, epoch.parameters, state)
         history.seconds.append(time.perf_counter() - start)

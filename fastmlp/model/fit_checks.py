@@ -69,10 +69,6 @@ class Schedule(NamedTuple):
         each = len(self.rates) // self.epochs
         return range(epoch * each, (epoch + 1) * each)
 
-    def made(self, epochs: int) -> int:
-        """Return how many steps the optimizer has made after so many epochs."""
-        return self.done + len(self.rates) // self.epochs * epochs
-
     def constants(self, epoch: int) -> Array:
         """Return what the kernel needs: (steps, 8) float64, weight decay and the update's own.
 

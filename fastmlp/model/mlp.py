@@ -188,7 +188,7 @@ class MLP(Estimator):
             self.sizes, self.bias, schedule.optimizer, schedule.constants(number),
             schedule.batch_size, schedule.rides(self.dtype), self.activation,
         )  # fmt: skip
-        weights = epochs.Weights(parameters, states.reshape(-1), losses)
+        weights = epochs.Weights(parameters, states, losses)
         threads = threads_for(schedule.batch_size * parameters.size)
         hits = epochs.train(x, order, labels, steps, weights, threads)
         return Epoch(parameters, losses, hits)

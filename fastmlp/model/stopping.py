@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..checks import Array, positive, shape_error
 from .history import History
-from .optimizer_state import OptimizerState
+from .optimizer_state import Kept
 
 if TYPE_CHECKING:
     from .estimator import Estimator
@@ -50,11 +50,9 @@ class Watch:
 
     stopping: Stopping
     figure: float = -math.inf  # the larger, the better
-    kept: tuple[Array, OptimizerState] | None = None
+    kept: tuple[Array, Kept] | None = None
 
-    def is_over(
-        self, history: History, number: int, parameters: Array, state: OptimizerState
-    ) -> bool:
+    def is_over(self, history: History, number: int, parameters: Array, state: Kept) -> bool:
         """Look at an epoch that has been evaluated; return whether the training shall end."""
         patience, monitor, restore_best = self.stopping
         figure = -history.validation_loss[-1]
