@@ -298,7 +298,7 @@ def stable_order(draws: Array) -> Array:
     # Without equal draws every order is stable; for 60,000, 0.6 ms instead of 3.7.
     order = np.argsort(draws)
     in_order = draws[order]
-    if np.any(in_order[1:] == in_order[:-1]):
+    if (in_order[1:] == in_order[:-1]).any():
         return np.argsort(draws, kind="stable")
     return order
 
