@@ -268,22 +268,25 @@ def test_a_callback_sees_every_epoch_and_can_stop():
 
 
 class InterruptedOnce:
-    """Weights of which an interrupt lets only some be written, the first time."""
+    """A model's attributes, of which an interrupt forbids to write one, the first time."""
 
-    def __init__(self, weights):
-        self.weights, self.interrupted = weights, False
+    def __init__(self, attributes):
+        self.attributes, self.interrupted = attributes, False
 
-    def __setitem__(self, place, values):
+    def __getitem__(self, name):
+        return self.attributes[name]
+
+    def __setitem__(self, name, value):
         if not self.interrupted:
-            self.weights[:9], self.interrupted = values[:9], True
+            self.interrupted = True
             raise KeyboardInterrupt
-        self.weights[place] = values
+        self.attributes[name] = value
 
 
 @pytest.mark.parametrize("finished", [2, 3])
 @pytest.mark.parametrize("module", [fastmlp, reference])
 def test_an_interrupt_leaves_the_last_finished_epoch(module, finished, monkeypatch):
-    # One that comes while the third epoch is written waits for its end.
+    # One between the third epoch's weights and its state waits until both are written.
     x, labels = data(60)
     how = {"batch_size": 10, "optimizer": "momentum", "learning_rate": 0.1, "rng": 3}
     model, expected = (module.MLP(SIZES, rng=0) for _ in range(2))
@@ -298,8 +301,8 @@ def test_an_interrupt_leaves_the_last_finished_epoch(module, finished, monkeypat
         return epoch
 
     def keep_and_interrupt(keeper, number, *arguments):
-        if number == 3 and not isinstance(keeper.weights, InterruptedOnce):
-            keeper.weights = InterruptedOnce(keeper.weights)
+        if number == 3 and not isinstance(keeper.attributes, InterruptedOnce):
+            keeper.attributes = InterruptedOnce(keeper.attributes)
         keep(keeper, number, *arguments)
 
     monkeypatch.setattr(type(model), "_train_epoch", interrupted)

@@ -2,7 +2,9 @@
 
 import copy
 import pickle
+import re
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -250,3 +252,14 @@ def test_maps_of_files_are_trained_on_without_a_copy(tmp_path):
     peak, chunked = fit_chunks(pixels)
     assert peak < in_memory.nbytes / 5
     assert_same_state(chunked, fit_chunks(np.array(pixels, np.float32))[1])
+
+
+def test_the_pages_examples_run(capsys):
+    page = (Path(__file__).parents[1] / "docs/fitting.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 4
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    history = names["history"]
+    assert len(history.loss) == min(history.best_epoch + 4, 100)

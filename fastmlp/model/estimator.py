@@ -51,7 +51,7 @@ class Estimator(Parameters):
         """What the optimizer of the last fit keeps, to resume; None before a fit.
 
         It is copied and pickled with the model. It can be assigned: None, or one of such a model,
-        else it is a TypeError or ValueError.
+        else it is a TypeError or ValueError. The next fit reads it, not one that a callback is of.
         """
         if self._optimizer_state is None:
             return None

@@ -56,13 +56,13 @@ class Keeper:
     """Gives a model the weights and the optimizer's state of an epoch: both, or neither."""
 
     def __init__(self, model: "Estimator") -> None:
-        self.weights, self.attributes = model.flat_parameters, vars(model)
+        self.attributes = vars(model)
         self.finished = 0  # epochs: the model is as the last of them left it
 
     def keep(self, finished: int, parameters: Array, state: Kept) -> None:
         """Write them to the model; an interrupt comes when all is written."""
         try:
-            self.weights[...] = parameters
+            self.attributes["flat_parameters"][...] = parameters
             self.attributes["_optimizer_state"] = state
             self.finished = finished
         except KeyboardInterrupt:
