@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
 def _kernel(dtype):
     """A kernel that is compiled or loaded as in a new process."""
     kernel = jit.Kernel(_twice, lambda real: (jit.view(real, 1), jit.result(real, 1)), False)
-    return kernel[np.dtype(dtype)]
+    return kernel.compiled(np.dtype(dtype))
 
 
 def _run(*dtypes):

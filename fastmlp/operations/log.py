@@ -31,9 +31,11 @@ class Log:
         if is_numpy():
             return notebook.log(x, epsilon)
         flat_x = np.ascontiguousarray(x).reshape(-1, 1)
-        y = np.empty_like(flat_x)
-        kernels.forward[x.dtype](flat_x, y, y, epsilon, threads_for(x.size * _FORWARD_WORK))
-        return y.reshape(x.shape)
+        y = np.empty(x.shape, x.dtype)
+        flat_y = y.reshape(-1, 1)
+        threads = threads_for(x.size * _FORWARD_WORK)
+        kernels.forward[x.dtype](flat_x, flat_y, flat_y, epsilon, threads)
+        return y
 
     def backward(self, grad_y: Array) -> Array:
         """Return grad_x = (1 / (x + epsilon)) * grad_y for the x of the last forward.
@@ -47,6 +49,8 @@ class Log:
             return notebook.log_backward(x, grad_y, epsilon)
         flat_x = np.ascontiguousarray(x).reshape(-1, 1)
         flat_grad_y = np.ascontiguousarray(grad_y).reshape(-1, 1)
-        grad_x = np.empty_like(flat_x)
-        kernels.backward[x.dtype](flat_x, flat_grad_y, grad_x, epsilon, threads_for(x.size))
-        return grad_x.reshape(x.shape)
+        grad_x = np.empty(x.shape, x.dtype)
+        kernels.backward[x.dtype](
+            flat_x, flat_grad_y, grad_x.reshape(-1, 1), epsilon, threads_for(x.size)
+        )
+        return grad_x

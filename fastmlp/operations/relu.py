@@ -27,9 +27,10 @@ class Relu:
         if is_numpy():
             return notebook.relu(x)
         flat = np.ascontiguousarray(x).reshape(-1, 1)
-        y = np.empty_like(flat)
-        kernels.forward[x.dtype](flat, y, y, 0.0, threads_for(x.size))
-        return y.reshape(x.shape)
+        y = np.empty(x.shape, x.dtype)
+        flat_y = y.reshape(-1, 1)
+        kernels.forward[x.dtype](flat, flat_y, flat_y, 0.0, threads_for(x.size))
+        return y
 
     def backward(self, grad_y: Array) -> Array:
         """Return grad_x = grad_y * (x > 0 ? 1 : 0) for the x of the last forward.
@@ -42,7 +43,9 @@ class Relu:
         if is_numpy():
             return notebook.relu_backward(x, grad_y)
         flat_x = np.ascontiguousarray(x).reshape(-1, 1)
-        grad_x = np.empty_like(flat_x)
         flat_grad_y = np.ascontiguousarray(grad_y).reshape(-1, 1)
-        kernels.backward[x.dtype](flat_x, flat_grad_y, grad_x, 0.0, threads_for(x.size))
-        return grad_x.reshape(x.shape)
+        grad_x = np.empty(x.shape, x.dtype)
+        kernels.backward[x.dtype](
+            flat_x, flat_grad_y, grad_x.reshape(-1, 1), 0.0, threads_for(x.size)
+        )
+        return grad_x

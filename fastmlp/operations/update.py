@@ -121,8 +121,9 @@ def _update(kernel: UpdateKernel, constants: tuple[float, ...], lists: Checked) 
                 filled, size = filled + 1, size + row[0].size
         if size:
             num_threads = threads_for(size * WORK_PER_ELEMENT)
-            mine = table[first:filled]
-            calls.append((kernel[dtype], mine, scalars, dtype.itemsize, num_threads))
+            calls.append(
+                (kernel[dtype], table, first, filled, scalars, dtype.itemsize, num_threads)
+            )
     if not lists.plain or not kernels.disjoint[table.dtype](table, len(arrays)):
         refuse_overlap(lists)
     for compiled, *arguments in calls:

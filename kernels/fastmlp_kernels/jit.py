@@ -87,6 +87,14 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
         self.__doc__ = function.__doc__
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
+        # What Numba's dispatcher calls in the end. It finds out the type of each argument first,
+        # which takes a third of a small call; here all are of the one signature.
+        (overload,) = self.compiled(dtype).overloads.values()
+        self[dtype] = overload.entry_point
+        return self[dtype]
+
+    def compiled(self, dtype: np.dtype[Any]) -> Any:
+        """Compile or load the function for a dtype; return Numba's dispatcher."""
         with _Compiling():
             # Starts Numba's threads. A cached kernel that calls a parallel function needs symbols,
             # which Numba loads by itself only for the parallel function.
@@ -97,7 +105,6 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
             dispatcher._cache = KernelCache(self.function)
             dispatcher.compile(self.signature(numba.from_dtype(dtype)))
         dispatcher.disable_compile()
-        self[dtype] = dispatcher
         return dispatcher
 
 

@@ -52,6 +52,12 @@ def array_at(zero, address, size):
     return numba.carray(_pointer(zero, address), (size,))
 
 
+@jit
+def matrix_at(zero, address, rows, width):
+    """The matrix from `address` on, of the dtype of `zero`, as an array."""
+    return numba.carray(_pointer(zero, address), (rows, width))
+
+
 @intrinsic
 def fields_at(typing_context, place, count):
     """The `count` int64 at `place`, an address or a pointer, as a tuple.
@@ -158,15 +164,35 @@ def transpose_block(typing_context, zero, source, source_row, target, target_row
 
 
 @intrinsic
-def add_one(typing_context, address):
-    """Add 1 to an int64 that other threads change, too; return what it was."""
+def on_stack(typing_context, fields):
+    """The address of a copy of `fields`, a tuple of int64, that lasts as long as the caller."""
 
     def codegen(context, builder, signature, values):
-        place = builder.inttoptr(values[0], values[0].type.as_pointer())
-        one = ir.Constant(values[0].type, 1)
-        return builder.atomic_rmw("add", place, one, "acq_rel")
+        number = ir.IntType(64)
+        words = cgutils.unpack_tuple(builder, values[0])
+        place = cgutils.alloca_once(builder, number, size=len(words))
+        for i, word in enumerate(words):
+            builder.store(word, builder.gep(place, [number(i)]))
+        return builder.ptrtoint(place, number)
 
-    return address(address), codegen
+    return types.int64(fields), codegen
+
+
+@intrinsic
+def add_one(typing_context, place):
+    """Add 1 to an int64 that other threads change, too; return what it was.
+
+    place: an address or a pointer.
+    """
+
+    def codegen(context, builder, signature, values):
+        number = ir.IntType(64)
+        pointer = values[0]
+        if signature.args[0] == types.int64:
+            pointer = builder.inttoptr(pointer, number.as_pointer())
+        return builder.atomic_rmw("add", pointer, number(1), "acq_rel")
+
+    return types.int64(place), codegen
 
 
 @jit

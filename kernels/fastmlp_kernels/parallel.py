@@ -3,6 +3,8 @@
 A parallel function takes Numba a second to compile; here it is one, whatever it calls.
 """
 
+from functools import partial
+
 import numpy as np
 from llvmlite import ir
 from numba import prange
@@ -10,8 +12,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastmlp_kernels.float_mode import in_ieee_mode
-from fastmlp_kernels.jit import jit, parallel_jit
-from fastmlp_kernels.memory import address, keep_alive
+from fastmlp_kernels.jit import address_of, jit, parallel_jit
+from fastmlp_kernels.memory import address, keep_alive, load, on_stack
 
 # Of the C functions that threads call: the address of data, the stage, the thread's number.
 STAGE = (types.CPointer(types.int64), types.int64, types.int64)
@@ -65,7 +67,40 @@ def run_stage(function, data, stage, num_threads, counter, tasks):
     else:
         _call_on_threads(function, address(data), stage, num_threads)
     keep_alive(data)
-    if counter[1] != tasks:
+    _expect_all(counter[1], tasks)
+
+
+@jit
+def on_threads(function, fields, num_threads):
+    """Call function(address of the fields, 0, thread) on each thread; serial if there is one.
+
+    fields: a tuple of int64, of which the first is 0. Each thread adds 1 to that when it has
+    finished; where one finds no memory, this raises MemoryError.
+    """
+    data = on_stack(fields)
+    if num_threads == 1:
+        _call_stage(function, data, np.int64(0), np.int64(0))
+    else:
+        _call_on_threads(function, data, np.int64(0), num_threads)
+    _expect_all(load(np.int64(0), data, 0), num_threads)
+
+
+@jit
+def _expect_all(finished, tasks):
+    if finished != tasks:
         raise MemoryError(
             "expected room for the threads' scratch, got none; use smaller batches"
         )
+
+
+class SharedKernel(dict):
+    """kernel[dtype](...) is run[dtype](address of function(zero), ...), a kernel on all threads."""
+
+    def __init__(self, function, run):
+        super().__init__()
+        self.function, self.run = function, run
+
+    def __missing__(self, dtype):
+        code = address_of(self.function(dtype.type(0)), STAGE)
+        self[dtype] = partial(self.run[dtype], code)
+        return self[dtype]

@@ -7,17 +7,16 @@ its own would cost each operation a second of compiling.
 """
 
 from collections import namedtuple
-from functools import partial
 
 import numpy as np
 from numba.core import types
 
-from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, share
-from fastmlp_kernels.memory import add_one, address, array_at, fields_at, keep_alive
-from fastmlp_kernels.parallel import STAGE, run_stage
+from fastmlp_kernels.jit import integer, jit, kernel, packed, share
+from fastmlp_kernels.memory import add_one, address, fields_at, keep_alive, matrix_at
+from fastmlp_kernels.parallel import SharedKernel, on_threads
 
-# Addresses of arrays (rows, width) and of the counter; a float64 as its bits.
-Rows = namedtuple("Rows", "first second third rows width itemsize threads scalar counter")
+# How many threads have finished; addresses of arrays (rows, width); a float64 as its bits.
+Rows = namedtuple("Rows", "finished first second third rows width itemsize threads scalar")
 FIELDS = len(Rows._fields)
 
 
@@ -28,31 +27,22 @@ FIELDS = len(Rows._fields)
 )  # fmt: skip
 def run(code, first, second, third, scalar, num_threads):
     """Call the C function at `code` on each thread."""
-    counter = np.empty(2, np.int64)
-    data = np.array(
-        Rows(
-            address(first), address(second), address(third), first.shape[0], first.shape[1],
-            first.itemsize, num_threads, np.float64(scalar).view(np.int64), address(counter),
-        )
+    fields = Rows(
+        0, address(first), address(second), address(third), first.shape[0], first.shape[1],
+        first.itemsize, num_threads, np.float64(scalar).view(np.int64),
     )  # fmt: skip
-    run_stage(code, data, 0, num_threads, counter, num_threads)
+    on_threads(code, fields, num_threads)
     keep_alive(first), keep_alive(second), keep_alive(third)
 
 
-class RowsKernel(dict):
+class RowsKernel(SharedKernel):
     """kernel[dtype](first, second, third, scalar, num_threads): arrays of one shape (rows, width).
 
     They are C-contiguous; an operation on two has one of them twice. scalar: a float64.
     """
 
     def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def __missing__(self, dtype):
-        code = address_of(self.function(dtype.type(0)), STAGE)
-        self[dtype] = partial(run[dtype], code)
-        return self[dtype]
+        super().__init__(function, run)
 
 
 @jit
@@ -60,15 +50,14 @@ def my_rows(zero, data, thread):
     """The thread's rows of the three arrays, then the scalar."""
     it = Rows(*fields_at(data, FIELDS))
     mine = share(it.rows, thread, it.threads)
-    count = mine.stop - mine.start
-    start = mine.start * it.width * it.itemsize
-    first = array_at(zero, it.first + start, count * it.width).reshape(count, it.width)
-    second = array_at(zero, it.second + start, count * it.width).reshape(count, it.width)
-    third = array_at(zero, it.third + start, count * it.width).reshape(count, it.width)
+    count, start = mine.stop - mine.start, mine.start * it.width * it.itemsize
+    first = matrix_at(zero, it.first + start, count, it.width)
+    second = matrix_at(zero, it.second + start, count, it.width)
+    third = matrix_at(zero, it.third + start, count, it.width)
     return first, second, third, np.int64(it.scalar).view(np.float64)
 
 
 @jit
 def finish(data):
     """Tell that the thread has done its share; without it `run` raises MemoryError."""
-    add_one(Rows(*fields_at(data, FIELDS)).counter + 8)
+    add_one(data)

@@ -11,17 +11,17 @@ Each thread takes the same share of every array. `constants` are float64, rounde
 """
 
 from collections import namedtuple
-from functools import partial
 
 import numpy as np
 from numba.core import types
 
-from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result, share
+from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.memory import add_one, address, array_at, fields_at, keep_alive, load
-from fastmlp_kernels.parallel import STAGE, run_stage
+from fastmlp_kernels.parallel import SharedKernel, on_threads
 from fastmlp_kernels.subnormal import decayed, negligible_beside, without_tiny
 
 MOST_ARRAYS = 4  # of one row: parameter, gradient, and the two states of Adam
+ROW_SIZE = 8 * (1 + MOST_ARRAYS)  # bytes
 
 
 @jit
@@ -57,15 +57,16 @@ def adam_array(p, g, mean, square, decay, scale):
         p[i] = p[i] - (s * without_tiny(m, p[i], least)) / (np.sqrt(v) / c + epsilon)
 
 
-# What threads share: addresses, the table's rows, an element's bytes; constants are float64.
-Lists = namedtuple("Lists", "table rows constants itemsize threads counter")
+# What threads share: how many have finished, addresses, the table's rows, an element's bytes;
+# constants are float64.
+Lists = namedtuple("Lists", "finished table rows constants itemsize threads")
 FIELDS = len(Lists._fields)
 
 
 @jit
 def _my_part(zero, it, row, column, thread):
     """The thread's part of the array in `column` of the row."""
-    place = it.table + row * (1 + MOST_ARRAYS) * 8
+    place = it.table + row * ROW_SIZE
     size = load(np.int64(0), place, 0) // it.itemsize
     return array_at(zero, load(np.int64(0), place, column), size)[share(size, thread, it.threads)]
 
@@ -77,7 +78,7 @@ def _sgd(zero):
         for row in range(it.rows):
             p, g = _my_part(zero, it, row, 1, thread), _my_part(zero, it, row, 2, thread)
             sgd_array(p, g, p.dtype.type(constants[0]))
-        add_one(it.counter + 8)
+        add_one(data)
 
     return sgd_of_lists
 
@@ -90,7 +91,7 @@ def _momentum(zero):
             p, g = _my_part(zero, it, row, 1, thread), _my_part(zero, it, row, 2, thread)
             velocity, real = _my_part(zero, it, row, 3, thread), p.dtype.type
             momentum_array(p, g, velocity, real(constants[0]), real(constants[1]))
-        add_one(it.counter + 8)
+        add_one(data)
 
     return momentum_of_lists
 
@@ -105,36 +106,31 @@ def _adam(zero):
             real = p.dtype.type
             decay = real(k[0]), real(k[1]), real(k[2]), real(k[3])
             adam_array(p, g, mean, square, decay, (real(k[4]), real(k[5]), real(k[6])))
-        add_one(it.counter + 8)
+        add_one(data)
 
     return adam_of_lists
 
 
-@kernel(lambda _: (integer, packed(integer, 2), packed(types.float64, 1), integer, integer))
-def _run(code, table, constants, itemsize, num_threads):
-    """Call the C function at `code` on each thread."""
-    counter = np.empty(2, np.int64)
-    data = np.array(
-        Lists(
-            address(table), table.shape[0], address(constants), itemsize, num_threads,
-            address(counter),
-        )
+@kernel(
+    lambda _: (
+        integer, packed(integer, 2), integer, integer, packed(types.float64, 1), integer, integer
+    )
+)  # fmt: skip
+def _run(code, table, first, stop, constants, itemsize, num_threads):
+    """Call the C function at `code` on each thread, for the table's rows from first to stop."""
+    fields = Lists(
+        0, address(table) + first * ROW_SIZE, stop - first, address(constants), itemsize,
+        num_threads,
     )  # fmt: skip
-    run_stage(code, data, 0, num_threads, counter, num_threads)
+    on_threads(code, fields, num_threads)
     keep_alive(table), keep_alive(constants)
 
 
-class UpdateKernel(dict):
-    """kernel[dtype](table, constants, itemsize, num_threads), for all rows of the table."""
+class UpdateKernel(SharedKernel):
+    """kernel[dtype](table, first, stop, constants, itemsize, num_threads); see `_run`."""
 
     def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def __missing__(self, dtype):
-        code = address_of(self.function(dtype.type(0)), STAGE)
-        self[dtype] = partial(_run[np.dtype(np.int64)], code)
-        return self[dtype]
+        super().__init__(function, _run)
 
 
 sgd = UpdateKernel(_sgd)  # constants: (lr,)
