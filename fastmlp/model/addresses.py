@@ -1,12 +1,13 @@
 """What a plan names has addresses once it is compiled: its tables, its kernels, its tiles."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from fastmlp_kernels import (
     activations,
-    product,
+    execute,
     product_walk,
     record,
     rows,
@@ -21,9 +22,11 @@ from fastmlp_kernels.jit import expect_kernels
 from fastmlp_kernels.microkernel import tile_kernel
 
 from ..checks import Array
-from ..plan.blocking import WIDE_VECTORS, Machine, machine
+from ..plan.blocking import Machine, machine
+from ..plan.matmul import Layout
 from ..plan.table import Plan
 
+MOST_PRODUCTS = 1024
 DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
 
 
@@ -50,22 +53,19 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
     return words
 
 
-@cache
-def product_code(dtype: np.dtype[Any]) -> Array:
-    """Return what single products of a dtype need: see the kernels' product.py."""
-    at, head = this_machine(), np.zeros(product.HEAD, np.int64)
-    words = np.zeros(record.SHARED_WORDS, np.int64)
-    with expect_kernels(len(at.shapes) + 4):
-        for number, shape in enumerate(at.shapes):
-            words[record.TILES + number] = tile_kernel(dtype, *shape)
-        head[product.STAGE], head[product.WALK] = product.stage_kernel(), _kernel("product", dtype)
-        head[product.JOINED], head[product.PACKED] = (
-            product.join_kernel(dtype), _kernel("pack", dtype),
-        )  # fmt: skip
-    kinds = [(vectors, 1) for vectors in range(1, WIDE_VECTORS + 1)]
-    if at.has_masks:
-        kinds += [(vectors, group) for group in (2, 4) for vectors in (1, 2, 3)]
-    return np.concatenate([head, words, *(at.tiles(*kind).reshape(-1) for kind in kinds)])
+@lru_cache(MOST_PRODUCTS)
+def product_plan(plan: Callable[[Layout, Machine], Plan], *layout: Any) -> Array:
+    """Return what a call of a product's kernel needs, compiled; layout: the fields of one."""
+    key = Layout(*layout)
+    planned = plan(key, this_machine())
+    words = np.empty(record.SHARED_WORDS + planned.words.size, np.int64)
+    own, tables = np.split(words, [record.SHARED_WORDS])
+    tables[:] = planned.words
+    own[:] = shared_words(planned._replace(words=tables), DTYPES[key.itemsize])
+    size = record.team_bytes(key.threads) + key.threads * planned.own + planned.buffers
+    own[record.ROOM] = record.SHARED_WORDS + size // 8 + record.LINE // 8
+    own[record.WORKER] = execute.worker()
+    return words
 
 
 def compile_all(dtype: np.dtype[Any]) -> None:

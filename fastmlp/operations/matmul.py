@@ -8,7 +8,8 @@ from fastmlp_kernels import matmul as kernels
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, like, matrix, output, product_shapes, real_arrays, remembered
-from ..model.addresses import product_code
+from ..model.addresses import product_plan
+from ..plan.matmul import plan_backward, plan_forward
 from ..threads import threads_for
 
 
@@ -35,8 +36,11 @@ class Matmul:
             return np.matmul(x, W, out=out)
         rows = with_contiguous_rows(y)
         threads = threads_for(x.size * W.shape[1])
-        code = product_code(x.dtype)
-        kernels.forward[x.dtype](in_elements(x), in_elements(W), rows, code, threads)
+        x, W = in_elements(x), in_elements(W)
+        plan = product_plan(
+            plan_forward, x.shape, x.strides, W.shape, W.strides, rows.strides, x.itemsize, threads
+        )
+        kernels.forward[x.dtype](x, W, rows, plan)
         return written(rows, y)
 
     def backward(self, grad_y: Array) -> tuple[Array, Array]:
@@ -51,12 +55,21 @@ class Matmul:
         if is_numpy():
             return notebook.matmul(grad_y, W.T), notebook.matmul(x.T, grad_y)
         grad_x, grad_W = np.empty(x.shape, x.dtype), np.empty(W.shape, x.dtype)
-        threads = threads_for(x.size * W.shape[1])
-        kernels.backward[x.dtype](
-            in_elements(x), in_elements(W), in_elements(grad_y), grad_x, grad_W,
-            product_code(x.dtype), threads,
-        )  # fmt: skip
+        run_backward(x, W, grad_y, grad_x, grad_W, False)
         return grad_x, grad_W
+
+
+def run_backward(
+    x: Array, W: Array, grad_y: Array, grad_x: Array, grad_W: Array, with_bias: bool
+) -> None:
+    """Write grad_x and grad_W, whose last row may be that of a bias."""
+    threads = threads_for(x.size * W.shape[1])
+    x, W, grad_y = in_elements(x), in_elements(W), in_elements(grad_y)
+    plan = product_plan(
+        plan_backward, x.shape, x.strides, W.shape, W.strides, grad_y.strides, x.itemsize, threads,
+        with_bias,
+    )  # fmt: skip
+    kernels.backward[x.dtype](x, W, grad_y, grad_x, grad_W, plan)
 
 
 def in_elements(x: Array) -> Array:

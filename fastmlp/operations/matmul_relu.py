@@ -9,9 +9,10 @@ from fastmlp_kernels import relu as relu_kernels
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, bias_row, like, output, product_shapes, real_arrays, remembered
-from ..model.addresses import product_code
+from ..model.addresses import product_plan
+from ..plan.matmul import plan_forward
 from ..threads import threads_for
-from .matmul import in_elements, with_contiguous_rows, written
+from .matmul import in_elements, run_backward, with_contiguous_rows, written
 
 
 class MatmulRelu:
@@ -60,10 +61,7 @@ class MatmulRelu:
         relu_kernels.backward[x.dtype](
             np.ascontiguousarray(y), np.ascontiguousarray(grad_y), g, 0.0, threads_for(y.size)
         )
-        kernels.backward[x.dtype](
-            in_elements(x), in_elements(W), g, grad_x, grad_W,
-            product_code(x.dtype), threads_for(x.size * W.shape[1]),
-        )  # fmt: skip
+        run_backward(x, W, g, grad_x, grad_W, with_bias)
         return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else (grad_x, grad_W)
 
 
@@ -98,7 +96,10 @@ def gradient_below(grad_y: Array, W: Array, x: Array) -> Array:
 
 
 def _run(x: Array, W: Array, bias: Array, gate: Array, y: Array, relu: bool) -> None:
-    kernels.forward[x.dtype](
-        in_elements(x), in_elements(W), bias, gate, y, relu,
-        product_code(x.dtype), threads_for(x.size * W.shape[1]),
+    threads = threads_for(x.size * W.shape[1])
+    x, W = in_elements(x), in_elements(W)
+    plan = product_plan(
+        plan_forward, x.shape, x.strides, W.shape, W.strides, y.strides, x.itemsize, threads,
+        bias.size > 0, relu, gate.size > 0,
     )  # fmt: skip
+    kernels.forward[x.dtype](x, W, y, bias, gate, plan)

@@ -21,6 +21,12 @@ FEW_LEAVES = 8
 FAR_ROWS = 2048
 MOST_SAMPLE_ROWS = 96  # of a task of training: their activations stay in the level-2 cache
 TASKS_PER_THREAD = 4
+# From this many leaves on, and with k this much longer than the rows, all rows go through one leaf
+# before the next, and threads share the leaves.
+TALL_LEAVES = 16
+TALL_RATIO = 4
+MOST_BLOCKS = 16  # of rows that a task of a single product has: 768 rows
+MOST_TASKS = 1024  # of a single product, before tasks get more blocks: plans are kept
 PANEL_BYTES = 448  # of a row of a panel whose product passes over zeros
 
 
@@ -229,6 +235,24 @@ def split_leaves(leaves: int, num_threads: int) -> int:
     while each * 2 * TASKS_PER_THREAD * num_threads <= leaves:
         each *= 2
     return each
+
+
+def is_tall(leaves: int, rows: int) -> bool:
+    """Return whether a task has all rows of C, and its leaves come one after the other."""
+    return leaves >= TALL_LEAVES and leaves * LEAF >= TALL_RATIO * rows
+
+
+def split_rows(rows: int, panels: int, num_threads: int) -> tuple[int, int]:
+    """Return how many blocks of rows a task has, and how many tasks share the panels of a block.
+
+    A task is a run of blocks, as each fetches the next one's rows; but where blocks are few, tasks
+    share their panels.
+    """
+    blocks = max(1, -(-rows // BLOCK_ROWS))
+    wanted = TASKS_PER_THREAD * num_threads
+    if num_threads == 1 or blocks >= wanted:
+        return max(1, min(MOST_BLOCKS, blocks // wanted), blocks // MOST_TASKS), 1
+    return 1, min(panels, -(-wanted // blocks))
 
 
 def runs_of_leaves(leaves: int, each: int, num_threads: int) -> list[range]:

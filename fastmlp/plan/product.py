@@ -37,7 +37,7 @@ def product(
     width, most = panel_width(columns, lanes), max(heights)
     if packed:
         fields["b"], fields["b_leaf"], fields["b_row"] = packed, LEAF * width, 0
-    at_once, inner = 0, fields.get("inner", 0)
+    at_once, inner = -1, fields.get("inner", 0)
     leaves = count_leaves(inner, int(bias != 0))
     if not run and leaves <= FEW_LEAVES and fields["a_row"] != 1:
         near = bool(packed) or fields["b_row"] * itemsize < FAR_ROWS
@@ -46,7 +46,7 @@ def product(
         place = scratch
     else:
         rows = min(most, BLOCK_ROWS) + 1
-        size = builder.machine.largest_tile if at_once else 0
+        size = builder.machine.largest_tile if at_once > 0 else 0
         if most > at_once:
             size = max(size, rows * width)
         place = builder.scratch(scratch, count_levels(leaves) * size * itemsize)
@@ -54,6 +54,6 @@ def product(
     builder.shapes |= builder.machine.named(panels, frozenset(heights), has_ones)
     fields.setdefault("rows", TASKS_ROWS)
     builder.operation(
-        "product", width=width, at_once=at_once, panels=builder.panels(panels),
-        panel_count=len(panels), scratch=place, itemsize=itemsize, by_leaf=int(run > 0), **fields,
+        "product", width=width, at_once=at_once, level=builder.machine.largest_tile, panels=builder.panels(panels), panel_count=len(panels),
+        scratch=place, itemsize=itemsize, by_leaf=int(run > 0), **fields,
     )  # fmt: skip

@@ -70,6 +70,9 @@ from fastmlp_kernels.team import (
     wait,
 )
 
+# As literals, each would have what it is passed to compiled once more.
+_DRIVER, _BEFORE, _WHOLE, _LAST, _AFTER = map(np.int64, (0, BEFORE, WHOLE, LAST, AFTER))
+
 
 @jit
 def run_task(shared, own, number):
@@ -105,11 +108,11 @@ def run_stage(shared, own, stage):
         stop = word(ends, 1 + thread)
         give_tasks(team, thread, first, stop)
         first = stop
-    number = take_task(team, 0, threads, 0)
+    number = take_task(team, _DRIVER, threads, _DRIVER)
     while number >= 0:
         run_task(shared, own, number)
-        finish_task(team, 0)
-        number = take_task(team, 0, threads, 0)
+        finish_task(team, _DRIVER)
+        number = take_task(team, _DRIVER, threads, _DRIVER)
     await_stage(team, first - start, threads)
 
 
@@ -136,18 +139,18 @@ def count_hits(shared):
 @jit
 def drive(shared, own):
     """All steps, or those before the one in which a zero that is passed over would matter."""
-    run_program(shared, own, BEFORE)
+    run_program(shared, own, _BEFORE)
     steps = word(shared, STEPS)
     for step in range(steps):
         is_last = step == steps - 1 and word(shared, LAST_ROWS) != 0
-        if not run_program(shared, own, LAST if is_last else WHOLE):
+        if not run_program(shared, own, _LAST if is_last else _WHOLE):
             break
         set_word(shared, STEPS_DONE, step + 1)
         set_word(shared, HITS_DONE, count_hits(shared))
         for base in range(1, CONSTANTS + 1):
             set_word(shared, base, word(shared, base) + word(shared, MOVES + base))
         set_word(shared, LEFT, word(shared, LEFT) + word(shared, MOVES))
-    run_program(shared, own, AFTER)
+    run_program(shared, own, _AFTER)
 
 
 def _work(data, _, __):
@@ -175,6 +178,21 @@ def worker():
     return address_of(_work, KERNEL)
 
 
+@jit
+def set_places(shared, place):
+    """Let the team, the threads' own memory and the buffers lie at an address."""
+    threads = word(shared, THREADS)
+    set_word(shared, TEAM, place)
+    for _ in range((TEAM_LINES + threads) * LINE // 8):
+        set_word(place, 0, 0)
+        place += 8
+    set_word(shared, OWN_PLACE, place)
+    for _ in range(threads):
+        own_at(place).hits = 0
+        place += word(shared, OWN_BYTES)
+    set_word(shared, BUFFERS, place)
+
+
 @kernel(
     lambda real: (
         packed(real, 2), packed(integer, 1), packed(integer, 1), result(real, 1), result(real, 1),
@@ -192,16 +210,9 @@ def train(x, order, labels, parameters, states, constants, losses, memory, share
     shared[ORDER] = address(order) if order.size else 0
     shared[PARAMETERS], shared[STATES] = address(parameters), address(states)
     shared[CONSTANTS], shared[LOSSES] = address(constants), address(losses)
-    threads = shared[THREADS]
-    shared[TEAM] = aligned(memory)
-    shared[OWN_PLACE] = shared[TEAM] + TEAM_LINES * LINE + threads * LINE
-    shared[BUFFERS] = shared[OWN_PLACE] + threads * shared[OWN_BYTES]
+    set_places(address(shared), aligned(memory))
     shared[RATE] += shared[BUFFERS]
-    for number in range((shared[OWN_PLACE] - shared[TEAM]) // 8):
-        set_word(shared[TEAM], number, 0)
-    for thread in range(threads):
-        own_at(shared[OWN_PLACE] + thread * shared[OWN_BYTES]).hits = 0
-    run_team(code, shared, threads)
+    run_team(code, shared, shared[THREADS])
     keep_alive(memory)
 
 
@@ -263,26 +274,18 @@ def predict(x, plans, integers, reals, num_threads):
         which = 2
     words = plans[HEAD + which * SHARED_WORDS : HEAD + (which + 1) * SHARED_WORDS]
     threads = num_threads
-    fixed = (TEAM_LINES + threads) * LINE
-    size = fixed + threads * words[OWN_BYTES] + words[ROOM]
+    size = (TEAM_LINES + threads) * LINE + threads * words[OWN_BYTES] + words[ROOM]
     tables = 8 + 2 * (1 + threads) + (words[PACKS] + rows // 8 + 2 * threads + 1) * TASK_WORDS
     memory = np.empty(SHARED_WORDS + size // 8 + tables + 8, np.int64)
     shared = memory[:SHARED_WORDS]
     for number in range(SHARED_WORDS):
         shared[number] = words[number]
-    place = aligned(memory[SHARED_WORDS:])
-    shared[THREADS], shared[TEAM], shared[OWN_PLACE] = threads, place, place + fixed
-    for number in range(fixed // 8):
-        set_word(place, number, 0)
-    place += fixed
-    for _ in range(threads):
-        own_at(place).hits = 0
-        place += words[OWN_BYTES]
-    shared[BUFFERS] = place
+    shared[THREADS] = threads
+    set_places(address(shared), aligned(memory[SHARED_WORDS:]))
     shared[X], shared[PARAMETERS] = address(x), plans[PLACE]
     shared[LABELS] = shared[CLASSES] = address(integers)
     shared[LOSSES] = address(reals)
-    _set_tables(address(shared), rows, place + words[ROOM])
+    _set_tables(address(shared), rows, shared[BUFFERS] + words[ROOM])
     run_team(plans[CODE], shared, threads)
     found = 1 + 2 * shared[FAILED] + 4 * shared[NEGATIVE] + 8 * count_hits(address(shared))
     keep_alive(memory)

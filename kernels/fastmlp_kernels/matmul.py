@@ -1,25 +1,21 @@
 """Matmul: y = x @ W for x (M, K), W (K, N); grad_x = grad_y @ W^T, grad_W = x^T @ grad_y."""
 
-import numpy as np
-
 from fastmlp_kernels.jit import kernel, result, view, writable
-from fastmlp_kernels.product import CALL, product
+from fastmlp_kernels.memory import address
+from fastmlp_kernels.product import PLAN, run
 
 
-@kernel(lambda real: (view(real, 2), view(real, 2), writable(real, 2), *CALL))
-def forward(x, W, y, code, num_threads):
+@kernel(lambda real: (view(real, 2), view(real, 2), writable(real, 2), PLAN))
+def forward(x, W, y, plan):
     """y = x @ W: x (M, K), W (K, N), y (M, N) with contiguous rows."""
-    none = np.empty((0, 1), y.dtype)
-    product(x, W, none[:, 0], none, y, False, False, code, num_threads)
+    run(plan, (address(x), address(W), address(y), 0, 0))
 
 
 @kernel(
     lambda real: (
-        view(real, 2), view(real, 2), view(real, 2), result(real, 2), result(real, 2), *CALL
+        view(real, 2), view(real, 2), view(real, 2), result(real, 2), result(real, 2), PLAN
     )
 )  # fmt: skip
-def backward(x, W, grad_y, grad_x, grad_W, code, num_threads):
-    """grad_x = grad_y @ W^T, grad_W = x^T @ grad_y: the shapes of x and W."""
-    none = np.empty((0, 1), grad_x.dtype)
-    product(grad_y, W.T, none[:, 0], none, grad_x, False, False, code, num_threads)
-    product(x.T, grad_y, none[:, 0], none, grad_W, False, False, code, num_threads)
+def backward(x, W, grad_y, grad_x, grad_W, plan):
+    """grad_x = grad_y @ W^T, grad_W = x^T @ grad_y; or grad_W with one more row, 1^T @ grad_y."""
+    run(plan, (address(x), address(W), address(grad_y), address(grad_x), address(grad_W)))

@@ -13,7 +13,6 @@ it, one cache line for each k, from the next block on.
 
 from functools import cache
 
-from fastmlp_kernels.blocking import LARGEST_TILE
 from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.operands import (
     KERNEL,
@@ -34,23 +33,27 @@ _at = operation_at["product"]
 def _product(row, shared, own):
     it, me = _at(row), own_at(own)
     size, by_leaf, a_row, a_step, c_row = it.itemsize, it.by_leaf, it.a_row, it.a_step, it.c_row
-    a = moved(it.a, me.row * size * (a_step if by_leaf else a_row), shared, own)
-    b, ones, bias = place(it.b, shared, own), place(it.ones, shared, own), it.bias
-    c, gate = moved(it.c, me.row * size * c_row, shared, own), it.gate
-    rate, scratch, panels = place(it.rate, shared, own), place(it.scratch, shared, own), it.panels
-    bias, panels = place(bias, shared, own), place(panels, shared, own)
-    gate = moved(gate, me.row * size * it.gate_row, shared, own)
-    rows, inner = me.rows if it.rows < 0 else it.rows, me.rows if by_leaf else it.inner
-    leaves, number, last = max(1, (inner + int(bias != 0) + LEAF - 1) // LEAF), 0, True
+    rows, inner, number, last = me.rows if it.rows < 0 else it.rows, it.inner, 0, True
+    bias, rate = place(it.bias, shared, own), place(it.rate, shared, own)
+    row_bytes, k_bytes = me.row * size, 0  # to the first row and k, where the stride is 1
     if by_leaf:
-        c = place(it.c, shared, own) + me.part * it.part
-        number, last = me.leaf, me.leaf == me.leaves - 1
+        row_bytes, k_bytes, number, last = 0, row_bytes, me.leaf, me.leaf == me.leaves - 1
+        if not last:
+            bias = 0
+        inner = me.rows - int(bias != 0)
+    leaves = max(1, (inner + int(bias != 0) + LEAF - 1) // LEAF)
+    a = moved(it.a, row_bytes * a_row + k_bytes * a_step, shared, own)
+    b = moved(it.b, k_bytes * it.b_row, shared, own)
+    c = moved(it.c, row_bytes * c_row + me.part * it.part, shared, own)
+    gate = moved(it.gate, row_bytes * it.gate_row, shared, own)
+    ones, scratch = place(it.ones, shared, own), place(it.scratch, shared, own)
+    panels = place(it.panels, shared, own)
     spread = rows > it.at_once  # each tile has partial tiles of its own, for the leaves to come
     each = 1 if spread else leaves
     for block in range(0, max(rows, 1), BLOCK_ROWS):
         stop = min(block + BLOCK_ROWS, rows)
         origin, height = (0, rows + 1) if by_leaf else (block, stop - block + 1)
-        level_size = height * it.width if spread else LARGEST_TILE
+        level_size = height * it.width if spread else it.level
         for leaf in range(0, leaves, each):
             final, start = leaf + each - 1, leaf * LEAF
             for p in range(it.panel_count):

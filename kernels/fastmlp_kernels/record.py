@@ -13,6 +13,7 @@ BASE_NAMES = (
     *("parameters", "states", "buffers", "plan", "classes", "own"),
 )
 OFFSET_BITS = 48
+ARRAYS = 1  # of single products: the base of the call's first array, before that of the next
 
 # The words that all threads share: 16 bases, by how many bytes each moves with a step, then these.
 MOVES = 16
@@ -20,6 +21,7 @@ LEFT, FAILED, STEPS, STEPS_DONE, HITS_DONE = range(32, 37)
 LAST_ROWS, THREADS, OWN_PLACE, OWN_BYTES, TEAM = range(37, 42)
 OPERATIONS, TASKS, STAGES, PROGRAMS = range(42, 46)  # addresses of the plan's tables
 PACKS, ROOM, FIRST, STOP, NEGATIVE = range(46, 51)  # of a prediction: see execute.predict
+WORKER = 51  # the address of what threads run; ROOM is what single products need, too
 KERNELS, TILES, ROWS_KERNELS = 64, 112, 160  # addresses: kernels by opcode, micro-kernels by number
 SHARED_WORDS = 192
 
@@ -36,7 +38,7 @@ FIELDS = {
     "product": (
         *("rows", "inner", "ones", "a", "a_row", "a_step", "b", "b_row", "b_leaf"),
         *("c", "c_row", "bias", "relu", "gate", "gate_row", "rate", "width", "at_once"),
-        *("panels", "panel_count", "scratch", "itemsize", "by_leaf", "part"),
+        *("level", "panels", "panel_count", "scratch", "itemsize", "by_leaf", "part"),
     ),
     # The product of rows that are mostly zeros; see sparse_walk.py.
     "sparse": (
@@ -54,7 +56,7 @@ FIELDS = {
     "move": ("source", "source_row", "target", "target_row", "count", "size"),
     "pack": (
         *("source", "row_step", "column_step", "first_k", "steps", "depth"),
-        *("panels", "panel_count", "target"),
+        *("panels", "panel_count", "target", "width"),
     ),
     "loss": ("logits", "row_size", "classes", "labels", "losses", "grad", "scratch"),
     "join": ("sums", "apart", "count", "width", "scratch", "c", "c_row", "relu", "itemsize"),

@@ -22,9 +22,10 @@ def _gather(row, shared, own):
 
 
 def _move(row, shared, own):
-    """Copy `count` runs of `size` bytes."""
-    it = _move_at(row)
-    source, target = place(it.source, shared, own), place(it.target, shared, own)
+    """Copy `count` runs of `size` bytes, from a task's first row on."""
+    it, me = _move_at(row), own_at(own)
+    source = moved(it.source, me.row * it.source_row, shared, own)
+    target = moved(it.target, me.row * it.target_row, shared, own)
     for i in range(it.count):
         copy(target + i * it.target_row, source + i * it.source_row, it.size)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastmlp_kernels.jit import address_of, jit
 from fastmlp_kernels.memory import array_at, load, store
-from fastmlp_kernels.operands import KERNEL, operation_at, panel_at, place, word
+from fastmlp_kernels.operands import KERNEL, moved, operation_at, own_at, panel_at, place, word
 from fastmlp_kernels.packing import transpose_squares
 from fastmlp_kernels.record import CONSTANTS, CONSTANTS_EACH, PANEL_WORDS, STEPS
 from fastmlp_kernels.update import adam_array, momentum_array, sgd_array
@@ -19,10 +19,15 @@ def _pack(zero, lanes):
     itemsize = zero.itemsize
 
     def pack_rows(row, shared, own):
-        """Copy `steps` rows k of B to a packed leaf: see packing.py."""
-        it = _pack_at(row)
-        source, target = place(it.source, shared, own), place(it.target, shared, own)
-        panels, row_step, column_step = place(it.panels, shared, own), it.row_step, it.column_step
+        """Copy rows k of B, up to `depth` of `steps`, to a packed leaf: see packing.py.
+
+        A task starts at row k of B, and of leaves with `width` columns that all threads share.
+        """
+        it, start = _pack_at(row), own_at(own).row
+        row_step, column_step, steps = it.row_step, it.column_step, min(it.depth, it.steps - start)
+        source = moved(it.source, start * row_step * itemsize, shared, own)
+        target = moved(it.target, start * it.width * itemsize, shared, own)
+        panels = place(it.panels, shared, own)
         for p in range(it.panel_count):
             panel = panel_at(panels + p * 8 * PANEL_WORDS)
             first, columns, width = panel.first, panel.columns, panel.width
@@ -31,10 +36,10 @@ def _pack(zero, lanes):
             squares = 0
             if row_step == 1 and lanes > 1:
                 squares = transpose_squares(
-                    zero, read, column_step, it.steps, columns, lanes, itemsize, to, width
+                    zero, read, column_step, steps, columns, lanes, itemsize, to, width
                 )
-            for k in range(it.steps):
-                done = squares if k < it.steps // lanes * lanes else 0
+            for k in range(steps):
+                done = squares if k < steps // lanes * lanes else 0
                 if column_step == 1:
                     for j in range(columns):
                         store(load(zero, read, k * row_step + j), to, k * width + j)

@@ -1,0 +1,236 @@
+"""Single products as plans: C = gate(relu(A @ B + bias)) of A (M, K) and B (K, N).
+
+Tasks are blocks of rows, or subtrees of leaves whose results the tree joins at the end. A is read
+where it lies, whatever its strides; B where it lies if it has few uses, else packed in panels, in a
+stage before. Neither blocks nor tasks nor threads change a bit: one element is one chain after
+another in any case, and only whole subtrees of leaves are added elsewhere.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from fastmlp_kernels.record import ARRAYS, BLOCK_ROWS, LEAF
+
+from .blocking import (
+    Machine,
+    Panel,
+    count_leaves,
+    count_levels,
+    is_tall,
+    panel_width,
+    share,
+    split_leaves,
+    split_rows,
+)
+from .product import default_panels, product
+from .state import one_bits
+from .table import Builder, Plan, at
+
+Pair = tuple[int, int]
+
+
+class Layout(NamedTuple):
+    """What a plan depends on; the key under which it is kept. Strides are in bytes.
+
+    `of` forward: x (M, K), W (K, N), y (M, N). Of backward: x, W, grad_y (M, N); grad_x and grad_W
+    are contiguous. `with_bias`: forward's, or a last row of grad_W, 1^T @ grad_y.
+    """
+
+    x_shape: Pair
+    x_strides: Pair
+    W_shape: Pair
+    W_strides: Pair
+    y_strides: Pair
+    itemsize: int
+    threads: int
+    with_bias: bool = False
+    relu: bool = False
+    gate: bool = False
+
+
+class Matrix(NamedTuple):
+    """An operand, and its strides in elements."""
+
+    place: int
+    row: int
+    column: int
+
+    @property
+    def T(self) -> "Matrix":
+        return self._replace(row=self.column, column=self.row)
+
+
+class Product(NamedTuple):
+    """One product; ones: A has one more row, of ones, that lies nowhere."""
+
+    rows: int
+    inner: int
+    columns: int
+    a: Matrix
+    b: Matrix
+    c: Matrix
+    bias: int = 0
+    relu: int = 0
+    gate: int = 0
+    ones: int = 0
+
+
+def plan_forward(layout: Layout, machine: Machine) -> Plan:
+    """Return the plan of y; the arrays are x, W, y, b and gate."""
+    builder = Builder(machine, layout.itemsize, layout.threads)
+    (M, K), N = layout.x_shape, layout.W_shape[1]
+    x, W, y = _matrices(layout)
+    bias = at(ARRAYS + 3) if layout.with_bias else 0
+    gate = at(ARRAYS + 4) if layout.gate else 0
+    return _plan(builder, [Product(M, K, N, x, W, y, bias, int(layout.relu), gate)])
+
+
+def plan_backward(layout: Layout, machine: Machine) -> Plan:
+    """Return the plan of grad_x and grad_W; the arrays are x, W, grad_y, grad_x and grad_W."""
+    builder = Builder(machine, layout.itemsize, layout.threads)
+    (M, K), N = layout.x_shape, layout.W_shape[1]
+    x, W, grad_y = _matrices(layout)
+    grad_x, grad_W = Matrix(at(ARRAYS + 3), K, 1), Matrix(at(ARRAYS + 4), N, 1)
+    ones = builder.constant(one_bits(layout.itemsize)) if layout.with_bias else 0
+    products = [
+        Product(M, N, K, grad_y, W.T, grad_x),
+        Product(K, M, N, x.T, grad_y, grad_W, ones=ones),
+    ]
+    return _plan(builder, products)
+
+
+def _matrices(layout: Layout) -> list[Matrix]:
+    every = layout.x_strides, layout.W_strides, layout.y_strides
+    return [
+        Matrix(at(ARRAYS + number), *(stride // layout.itemsize for stride in strides))
+        for number, strides in enumerate(every)
+    ]
+
+
+def _plan(builder: Builder, products: list[Product]) -> Plan:
+    """Return the stages of products, one after the other; they share their buffers."""
+    most = 0
+    for it in products:
+        builder.buffers = 0
+        if (it.rows or it.ones) and it.columns:
+            leaves = count_leaves(it.inner, int(it.bias != 0))
+            add = _by_leaves if is_tall(leaves, it.rows) else _by_rows
+            add(builder, it, leaves)
+        most = max(most, builder.buffers)
+    builder.buffers = most
+    for start in (0, *[len(builder.stages)] * 3):
+        builder.program(start)
+    return builder.plan()
+
+
+def _pack(builder: Builder, it: Product, panels: tuple[Panel, ...], target: int) -> None:
+    """Copy the leaf of B at which a task is."""
+    builder.operation(
+        "pack", source=it.b.place, row_step=it.b.row, column_step=it.b.column, steps=it.inner,
+        depth=LEAF, panels=builder.panels(panels), panel_count=len(panels), target=target,
+        width=panel_width(it.columns, builder.lanes),
+    )  # fmt: skip
+
+
+def _pays_to_pack(builder: Builder, it: Product) -> bool:
+    return it.b.column != 1 or builder.machine.pays_to_pack(it.rows, it.columns, builder.lanes)
+
+
+def _product(
+    builder: Builder,
+    it: Product,
+    panels: tuple[Panel, ...],
+    heights: set[int],
+    c: Matrix,
+    **fields: int,
+) -> None:
+    product(
+        builder, panels, heights, it.columns, inner=it.inner, a=it.a.place, a_row=it.a.row,
+        a_step=it.a.column, b=it.b.place, b_row=it.b.row, c=c.place, c_row=c.row, bias=it.bias,
+        relu=it.relu, gate=it.gate, gate_row=it.columns, **fields,
+    )  # fmt: skip
+
+
+def _by_rows(builder: Builder, it: Product, leaves: int) -> None:
+    """Add a stage whose tasks are blocks of rows, and where they are few, groups of panels."""
+    panels, packed = default_panels(builder, it.rows, it.columns), 0
+    if _pays_to_pack(builder, it):
+        start, mark = len(builder.tasks), builder.mark()
+        leaf_size = LEAF * panel_width(it.columns, builder.lanes) * builder.itemsize
+        packed = builder.buffer(count_leaves(it.inner, 0) * leaf_size)
+        _pack(builder, it, panels, packed)
+        for k in range(0, max(1, it.inner), LEAF):
+            builder.task(range(mark, mark + 1), k, LEAF)
+        builder.stage(start)
+    blocks, groups = split_rows(it.rows, len(panels), builder.threads)
+    each = blocks * BLOCK_ROWS
+    starts = range(0, max(1, it.rows), each)
+    heights = {min(each, it.rows), it.rows - starts[-1]}
+    fields = {} if it.rows else {"rows": 0}  # a task has one at least
+    mark = builder.mark()
+    for ones in (0, it.ones) if it.ones else (0,):
+        for group in range(groups):
+            mine = share(len(panels), group, groups)
+            some = panels if groups == 1 else panels[mine.start : mine.stop]
+            _product(builder, it, some, heights, it.c, packed=packed, ones=ones, **fields)
+    first = len(builder.tasks)
+    for start in starts:
+        is_last_of_ones = it.ones and start == starts[-1]
+        for group in range(groups):
+            operation = mark + group + (groups if is_last_of_ones else 0)
+            rows = max(1, min(each, it.rows - start))
+            builder.task(range(operation, operation + 1), start, rows)
+    builder.stage(first)
+
+
+def _by_leaves(builder: Builder, it: Product, leaves: int) -> None:
+    """Add a stage whose tasks are runs of leaves, whole subtrees; then a stage that joins them."""
+    itemsize, width = builder.itemsize, panel_width(it.columns, builder.lanes)
+    panels, packed, room = default_panels(builder, it.rows, it.columns), 0, 0
+    each = leaves if it.relu or it.gate else split_leaves(leaves, builder.threads)
+    rows = it.rows + (it.ones != 0)
+    count, part = -(-leaves // each), rows * it.columns * itemsize
+    c = it.c if count == 1 else Matrix(builder.buffer(count * part), it.columns, 1)
+    mark = builder.mark()
+    if _pays_to_pack(builder, it):
+        room = LEAF * width * itemsize
+        packed = builder.scratch(0, room)
+        _pack(builder, it, panels, packed)
+    partials = builder.scratch(room, count_levels(each) * (it.rows + 1) * width * itemsize)
+    _product(
+        builder, it, panels, {it.rows}, c, packed=packed, scratch=partials, run=each, rows=it.rows,
+        ones=it.ones, part=part,
+    )  # fmt: skip
+    start, end = len(builder.tasks), it.inner + (it.bias != 0)
+    for number, first in enumerate(range(0, leaves, each)):
+        mine = min(each, leaves - first)
+        k = first * LEAF
+        builder.task(
+            range(mark, builder.mark()), k, min(mine * LEAF, end - k), leaves=mine, part=number
+        )
+    builder.stage(start)
+    if count > 1:
+        _join(builder, it, c.place, rows, count)
+
+
+def _join(builder: Builder, it: Product, parts: int, rows: int, count: int) -> None:
+    """Add the stage of the tree over all parts; each thread has a share of the rows."""
+    itemsize, pairs, distance = builder.itemsize, [], 1
+    while distance < count:
+        pairs += [(left, left + distance) for left in range(0, count - distance, 2 * distance)]
+        distance *= 2
+    table = builder.constant(np.array(pairs, np.int64))
+    row, start = it.columns * itemsize, len(builder.tasks)
+    for thread in range(builder.threads):
+        mine, mark = share(rows, thread, builder.threads), builder.mark()
+        place = parts + mine.start * row
+        builder.operation(
+            "add", parts=place, apart=rows * row, size=len(mine) * it.columns, pairs=table,
+            count=len(pairs),
+        )  # fmt: skip
+        builder.operation(
+            "move", source=parts, source_row=row, target=it.c.place,
+            target_row=it.c.row * itemsize, count=len(mine), size=row,
+        )  # fmt: skip
+        builder.task(range(mark, builder.mark()), mine.start)
+    builder.stage(start)
