@@ -59,10 +59,17 @@ def accesses(plan, training, task):
 
 def of_product(found, it, row, own_rows):
     size, rows = it["itemsize"], own_rows if it["rows"] < 0 else it["rows"]
-    inner = own_rows if it["by_leaf"] else it["inner"]
+    inner, i, k = it["inner"], row * size, 0
+    if it["by_leaf"]:
+        first = found.task["row"]
+        is_last = row + own_rows == first + found.task["rows"]
+        bias = it["bias"] if is_last else 0
+        inner, i, k = own_rows - (bias != 0), 0, i
+    else:
+        bias = it["bias"]
     panels = constants(found.plan, it["panels"], 4 * it["panel_count"]).reshape(-1, 4)
-    columns = int(panels[:, 1].sum())
-    by = row * size * (it["a_step"] if it["by_leaf"] else it["a_row"])
+    columns, behind = int(panels[:, 1].sum()), int(panels[0, 0]) * size
+    by = i * it["a_row"] + k * it["a_step"]
     if it["a_row"] == 1:
         found.add(it["a"], by, inner, rows * size, it["a_step"] * size)
     else:
@@ -75,11 +82,13 @@ def of_product(found, it, row, own_rows):
                 steps = min(LEAF, inner - leaf)
                 found.add(it["b"] + place * size, 0, steps, width * size, width * size)
         else:
-            found.add(it["b"] + first * size, 0, inner, count * size, it["b_row"] * size)
-    found.add(it["bias"], 0, 1, columns * size, 0)
-    found.add(it["gate"], row * it["gate_row"] * size, rows, columns * size, it["gate_row"] * size)
+            by = k * it["b_row"]
+            found.add(it["b"] + first * size, by, inner, count * size, it["b_row"] * size)
+    found.add(bias, behind, 1, columns * size, 0)
+    by = behind + i * it["gate_row"]
+    found.add(it["gate"], by, rows, columns * size, it["gate_row"] * size)
     found.add(it["rate"], 0, 1, size, size)
-    by = found.task["part"] * it["part"] if it["by_leaf"] else row * it["c_row"] * size
+    by = behind + i * it["c_row"] + found.task["part"] * it["part"]
     count = rows + (it["ones"] != 0)
     found.add(it["c"], by, count, columns * size, it["c_row"] * size, written=True)
     leaves = max(1, -(-(inner + (it["bias"] != 0)) // LEAF))
@@ -152,21 +161,23 @@ def of_gather(found, it, row, rows):
 
 
 def of_move(found, it, row, rows):
-    found.add(it["source"], 0, it["count"], it["size"], it["source_row"])
-    found.add(it["target"], 0, it["count"], it["size"], it["target_row"], written=True)
+    for name in ("source", "target"):
+        each = it[f"{name}_row"]
+        found.add(it[name], row * each, it["count"], it["size"], each, written=name == "target")
 
 
 def of_pack(found, it, row, rows):
-    size, steps = found.training.itemsize, it["steps"]
+    size, steps = found.training.itemsize, max(0, min(it["depth"], it["steps"] - row))
+    by, by_target = row * it["row_step"] * size, row * it["width"] * size
     panels = constants(found.plan, it["panels"], 4 * it["panel_count"]).reshape(-1, 4)
     for first, columns, width, _ in panels.tolist():
         source = it["source"] + first * it["column_step"] * size
         if it["column_step"] == 1:
-            found.add(source, 0, steps, columns * size, it["row_step"] * size)
+            found.add(source, by, steps, columns * size, it["row_step"] * size)
         else:
-            found.add(source, 0, columns, steps * size, it["column_step"] * size)
+            found.add(source, by, columns, steps * size, it["column_step"] * size)
         place = it["target"] + (first * it["depth"] + it["first_k"] * width) * size
-        found.add(place, 0, steps, width * size, width * size, written=True)
+        found.add(place, by_target, steps, width * size, width * size, written=True)
 
 
 def of_loss(found, it, row, rows):

@@ -4,17 +4,16 @@ import ast
 import json
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
-from fastmlp_kernels import blocking as kernels_blocking
-from fastmlp_kernels import record
+from fastmlp_kernels import emitter, record, tile
 from plans import accesses, race, sizes_of_bases
 
 from fastmlp import plan as plans
 from fastmlp.model.epochs import this_machine
 from fastmlp.plan.blocking import machine, share
 from fastmlp.plan.blocks import cut
+from fastmlp.plan.matmul import Layout, plan_backward, plan_forward
 from fastmlp.plan.step import plan_training
 from fastmlp.plan.table import show
 from fastmlp.plan.ways import Training, choose, count_groups, goes_by_groups, run_of_leaves
@@ -102,31 +101,60 @@ def test_every_stage_has_each_task_once(shape):
         assert (tasks[:, 1] <= len(plan.operations)).all()
 
 
-def called(function):
-    """A function for compiled code, called from Python."""
-    return numba.njit(lambda *arguments: function(*arguments))
+# M, K, N: rows of a block, leaves, panels; tall ones, with an own leaf for the bias; empty ones.
+PRODUCTS = [
+    (1, 3, 2), (2, 300, 130), (47, 256, 100), (49, 257, 65), (200, 30, 300), (500, 2300, 7),
+    (3, 4096, 5), (60, 9000, 40), (1000, 4100, 3), (30000, 5, 20), (0, 7, 3), (5, 0, 3), (4, 3, 0),
+]  # fmt: skip
 
 
-def test_blocking_is_the_kernels():
-    """The planner's choices, on this CPU, are those that single products make."""
-    at, twin = this_machine(), kernels_blocking
-    lanes_of, count_panels, set_panels = map(
-        called, (twin.lanes_of, twin.count_panels, twin.set_panels)
-    )
-    assert at.full_rows == twin.FULL_ROWS
-    assert at.shapes == twin.TILES
-    assert at.largest_tile == twin.LARGEST_TILE
-    assert at.pack_rows == twin.PACK_ROWS
-    for itemsize in (4, 8):
-        lanes = lanes_of(itemsize)
-        assert at.lanes(itemsize) == lanes
-        for columns in (1, 7, 10, 100, 128, 513):
-            for rows in (1, 2, 3, 100):
-                count = count_panels(rows, columns, lanes)
-                assert at.count_panels(rows, columns, lanes) == count
-                panels = np.zeros((count, 5), np.int64)
-                set_panels(columns, lanes, panels)
-                assert at.panels(count, columns, lanes) == tuple(map(tuple, panels.tolist()))
+def products(shape):
+    """Layouts of a product: threads, dtypes, biases, gates, transposed x, W and y, in turn."""
+    M, K, N = shape
+    for number in range(8):
+        itemsize, threads = 4 + 4 * (number % 2), 1 + number % 3
+        strides = [
+            (itemsize, rows * itemsize) if number >> axis & 1 else (columns * itemsize, itemsize)
+            for axis, (rows, columns) in enumerate([(M, K), (K, N)])
+        ]
+        yield Layout(
+            (M, K), strides[0], (K, N), strides[1], (N * itemsize, itemsize), itemsize, threads,
+            number % 3 > 0, number % 5 > 2, number % 4 == 1,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("machine", [machine(512, False), machine(256, False), machine(128, True)])
+@pytest.mark.parametrize("shape", PRODUCTS, ids=str)
+def test_no_operand_of_a_product_leaves_its_array_and_no_tasks_race(shape, machine):
+    M, K, N = shape
+    for layout in products(shape):
+        for plan_product in (plan_forward, plan_backward):
+            plan = plan_product(layout, machine)
+            elements = [M * K, K * N, M * N, N, M * N]
+            if plan_product is plan_backward:
+                elements[3:] = M * K, (K + layout.with_bias) * N
+            sizes = {
+                record.ARRAYS + number: size * layout.itemsize
+                for number, size in enumerate(elements)
+            }
+            sizes[record.BUFFERS], sizes[record.OWN] = plan.buffers, plan.own
+            sizes[record.PLAN] = (plan.words.size - plan.starts[4]) * 8
+            written = dict.fromkeys(range(3 if plan_product is plan_forward else 4, 6), 0)
+            for stage in plan.stages.tolist():
+                tasks = [accesses(plan, layout, task) for task in plan.tasks[stage[0] : stage[-1]]]
+                for runs in tasks:
+                    for base, start, stop, writes in runs:
+                        assert 0 <= start <= stop <= sizes[base], (layout, base)
+                        if writes and base in written:
+                            written[base] = max(written[base], stop)
+                assert race(tasks, sizes) is None, layout
+            results = [3] if plan_product is plan_forward else [4, 5]
+            assert [written[base] for base in results] == [sizes[base] for base in results]
+
+
+def test_kernels_have_the_planners_registers():
+    assert this_machine().registers == emitter.REGISTERS
+    assert this_machine().has_masked_loads == tile.HAS_MASKED_LOADS
 
 
 @pytest.mark.parametrize("vector_bits", [512, 256, 128])

@@ -1,7 +1,7 @@
 """What a plan names has addresses once it is compiled: its tables, its kernels, its tiles."""
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def product_plan(plan: Callable[[Layout, Machine], Plan], *layout: Any) -> Array
 
 def compile_all(dtype: np.dtype[Any]) -> None:
     """Compile what any plan may name, for a dtype."""
-    shapes, vectors = this_machine().shapes, range(1, sparse.MOST_VECTORS + 1)
+    shapes, vectors = this_machine().shapes, range(1, this_machine().sparse_vectors + 1)
     if not vector_bits():
         vectors = range(0)  # no product passes over zeros
     with expect_kernels(len(record.OPCODES) + len(vectors) + len(shapes)):

@@ -1,7 +1,10 @@
 """The choice of blocking: what is held in registers, and what stays in which cache.
 
-Only speed depends on it, never a bit. The kernels' blocking.py, which serves single products, says
-why most constants are as they are; a test holds both equal.
+Only speed depends on it, never a bit. A tile is `rows` x `vectors` accumulators, the part of the
+result that a micro-kernel holds in registers. A panel is a run of columns one tile wide. Where the
+last columns fill no more than a quarter (or half) of a vector, a panel ends in a packed tail: one
+accumulator holds those columns for `group` = 4 (or 2) rows. For 100 columns of float32 at 512 bits
+that takes 50 FMAs for 8 rows instead of 56.
 """
 
 from functools import cache
@@ -12,22 +15,37 @@ from fastmlp_kernels.record import BLOCK_ROWS, LEAF, LINE, TILE_WORDS, WORD
 
 from ..checks import Array
 
+# The rows of a block, record's BLOCK_ROWS, are a multiple of tiles of 8, 6 and 12 rows. Over one
+# leaf they take 48 KiB in float32 and leave the level-2 cache room for the leaf of B (256 KiB for
+# 256 columns), for partial tiles, and for the next block, which is being fetched; 32 and 64 were
+# up to 4% slower.
+
+# An accumulator each, one vector of B each, and one or two for the broadcast element of A: most
+# rows for 1, 2, 3, 4 vectors that divide a block, by the number of registers.
+FULL_ROWS = {32: (12, 12, 8, 6), 16: (8, 6)}
 REST_ROWS = (4, 2, 1)
+TAIL_ROWS = {2: (12, 8, 6), 4: (12, 12, 8)}  # group: rows for 1, 2, 3 vectors
+# For one or two rows a product is a walk through B: panels of up to 8 vectors read B's rows nearly
+# whole, one after the other, as the prefetcher likes it: a row of 784-100-10 took 2.6 us, not 4.0.
 WIDE_VECTORS = 8
 # Wide panels also serve gradients that come back from up to so many outputs: there a tile's start
 # and end cost more than its chains. An epoch of 784-100-10 took 0.95 of its time so.
 SHORT_INNER = 16
+# Up to this many leaves a tile runs over all of them at once, and its partial tiles stay in the
+# level-1 cache; the panel of B it reads, 64 KiB a leaf, must stay in level 2.
 FEW_LEAVES = 8
-FAR_ROWS = 2048
+FAR_ROWS = 2048  # bytes: rows of B read in place that are so far apart share few sets of the caches
 MOST_SAMPLE_ROWS = 96  # of a task of training: their activations stay in the level-2 cache
-TASKS_PER_THREAD = 4
+TASKS_PER_THREAD = 4  # so that a thread that is held up leaves work for the others
 # From this many leaves on, and with k this much longer than the rows, all rows go through one leaf
 # before the next, and threads share the leaves.
 TALL_LEAVES = 16
 TALL_RATIO = 4
 MOST_BLOCKS = 16  # of rows that a task of a single product has: 768 rows
 MOST_TASKS = 1024  # of a single product, before tasks get more blocks: plans are kept
-PANEL_BYTES = 448  # of a row of a panel whose product passes over zeros
+# Of a row of a panel whose product passes over zeros: 64 rows of B leave room in 32 KiB of the
+# level-1 cache.
+PANEL_BYTES = 448
 
 
 class Panel(NamedTuple):
@@ -55,13 +73,20 @@ class Machine:
     def __init__(self, vector_bits: int, is_arm: bool) -> None:
         self.vector_bits = vector_bits
         self.registers = 32 if vector_bits == 512 or is_arm else 16
-        self.full_rows = (12, 12, 8, 6) if self.registers == 32 else (8, 6)
+        self.full_rows = FULL_ROWS[self.registers]
         self.most_vectors = len(self.full_rows)
         self.wide_rows = 2 if self.most_vectors == 4 else 1
+        # Masked stores and sub-vector broadcasts cost nothing with AVX-512 and much elsewhere. NEON
+        # has no masked loads: there B is packed where its last columns fill no vector, which made
+        # 784-100-10 take 26 us for one row, not 8, where AVX2 did so (Zen 3).
         self.has_masks = vector_bits == 512
         self.has_masked_loads = vector_bits >= 256
+        # Packing copies B once; reading it in place costs loads that cross cache lines and pages
+        # for each row tile. From this many rows on the copy pays. AVX2's tiles have fewer rows:
+        # there 96 rows by 784 x 256 took 0.75 of the time packed (Zen 3).
         self.pack_rows = 64 if vector_bits == 256 else 192
-        # Vectors of the widest panel whose product passes over zeros.
+        # Vectors of the widest panel whose product passes over zeros; beside them there must be
+        # registers for an element of A and a vector of B.
         self.sparse_vectors = min(PANEL_BYTES * 8 // max(vector_bits, 64), self.registers - 3)
         self._tiles: dict[tuple[int, int], Array] = {}
         self.shapes = self._all_shapes()
@@ -147,7 +172,7 @@ class Machine:
 
     @staticmethod
     def _tail_rows(vectors: int, group: int) -> int:
-        return {1: 12, 2: 12 if group == 4 else 8, 3: 8 if group == 4 else 6}[vectors]
+        return TAIL_ROWS[group][vectors - 1]
 
     def tiles(self, vectors: int, group: int) -> Array:
         """Return the table of a panel's tiles: a row for each number of rows that are left."""

@@ -55,8 +55,8 @@ class Matrix(NamedTuple):
     row: int
     column: int
 
-    @property
-    def T(self) -> "Matrix":
+    def transposed(self) -> "Matrix":
+        """Return it with its axes exchanged."""
         return self._replace(row=self.column, column=self.row)
 
 
@@ -93,8 +93,8 @@ def plan_backward(layout: Layout, machine: Machine) -> Plan:
     grad_x, grad_W = Matrix(at(ARRAYS + 3), K, 1), Matrix(at(ARRAYS + 4), N, 1)
     ones = builder.constant(one_bits(layout.itemsize)) if layout.with_bias else 0
     products = [
-        Product(M, N, K, grad_y, W.T, grad_x),
-        Product(K, M, N, x.T, grad_y, grad_W, ones=ones),
+        Product(M, N, K, grad_y, W.transposed(), grad_x),
+        Product(K, M, N, x.transposed(), grad_y, grad_W, ones=ones),
     ]
     return _plan(builder, products)
 

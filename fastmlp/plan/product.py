@@ -54,6 +54,7 @@ def product(
     builder.shapes |= builder.machine.named(panels, frozenset(heights), has_ones)
     fields.setdefault("rows", TASKS_ROWS)
     builder.operation(
-        "product", width=width, at_once=at_once, level=builder.machine.largest_tile, panels=builder.panels(panels), panel_count=len(panels),
-        scratch=place, itemsize=itemsize, by_leaf=int(run > 0), **fields,
+        "product", width=width, at_once=at_once, level=builder.machine.largest_tile,
+        panels=builder.panels(panels), panel_count=len(panels), scratch=place, itemsize=itemsize,
+        by_leaf=int(run > 0), **fields,
     )  # fmt: skip

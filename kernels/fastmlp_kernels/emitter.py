@@ -3,7 +3,11 @@
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from fastmlp_kernels.blocking import VECTOR_BITS
+from fastmlp_kernels.cpu import architecture, vector_bits
+
+VECTOR_BITS = vector_bits()
+# AVX-512 and NEON have 32 vector registers, AVX 16.
+REGISTERS = 32 if VECTOR_BITS == 512 or architecture() == "aarch64" else 16
 
 INT = ir.IntType(64)
 _INT32 = ir.IntType(32)

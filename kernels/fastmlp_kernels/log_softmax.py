@@ -7,11 +7,11 @@ grad_x = grad_y - p * rowsum(grad_y).
 import numpy as np
 
 from fastmlp_kernels import lanes
-from fastmlp_kernels.blocking import LINE
 from fastmlp_kernels.elementary import exp_all, log_all
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.lanes import LANES
 from fastmlp_kernels.memory import address, fetch, fetch_to_write
+from fastmlp_kernels.record import LINE
 from fastmlp_kernels.row_shares import RowsKernel, finish, my_rows
 from fastmlp_kernels.row_sum import last_part, row_max, row_sum
 

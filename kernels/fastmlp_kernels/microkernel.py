@@ -2,7 +2,7 @@
 
     total[i, j] = fma(a[i, k], b[k, j], total[i, j])    for the k of one leaf, from +0
 
-A tile has rows x vectors accumulators that live in vector registers; blocking.py tells how many,
+A tile has rows x vectors accumulators that live in vector registers; the plan tells how many, and
 tile.py generates the code of each shape. After each chain it joins the total with the partial
 tiles of earlier leaves, as the tree asks (a binary counter), and either keeps the result as a
 partial tile or finishes it: bias, relu, gate, store. A call for each tile and leaf cost 100 cycles
@@ -14,11 +14,11 @@ from functools import cache
 from numba.core import cgutils, errors, types
 from numba.extending import intrinsic
 
-from fastmlp_kernels.blocking import LEAF, VECTOR_BITS
+from fastmlp_kernels.emitter import VECTOR_BITS
 from fastmlp_kernels.fma import fma
 from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.memory import load, store
-from fastmlp_kernels.record import BY_SLOPE
+from fastmlp_kernels.record import BY_SLOPE, LEAF
 from fastmlp_kernels.tile import Tile
 
 # Strides count elements. `a`, `b`, ... are addresses; a `bias`, `gate` or `rate` of 0 is none.

@@ -10,8 +10,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastmlp_kernels.blocking import VECTOR_BITS
-from fastmlp_kernels.emitter import INT, Emitter, constant
+from fastmlp_kernels.emitter import INT, VECTOR_BITS, Emitter, constant
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import load
 

@@ -10,8 +10,7 @@ from numba import prange
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastmlp_kernels.blocking import VECTOR_BITS
-from fastmlp_kernels.emitter import emit_fma
+from fastmlp_kernels.emitter import VECTOR_BITS, emit_fma
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.update import sgd_array
 

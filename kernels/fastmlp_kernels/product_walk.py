@@ -33,19 +33,18 @@ _at = operation_at["product"]
 def _product(row, shared, own):
     it, me = _at(row), own_at(own)
     size, by_leaf, a_row, a_step, c_row = it.itemsize, it.by_leaf, it.a_row, it.a_step, it.c_row
-    rows, inner, number, last = me.rows if it.rows < 0 else it.rows, it.inner, 0, True
+    rows, inner = me.rows if it.rows < 0 else it.rows, it.inner
     bias, rate = place(it.bias, shared, own), place(it.rate, shared, own)
-    row_bytes, k_bytes = me.row * size, 0  # to the first row and k, where the stride is 1
+    i_bytes, k_bytes, number, last = me.row * size, 0, 0, True  # from the start, with a stride of 1
     if by_leaf:
-        row_bytes, k_bytes, number, last = 0, row_bytes, me.leaf, me.leaf == me.leaves - 1
-        if not last:
-            bias = 0
+        i_bytes, k_bytes, number, last = 0, i_bytes, me.leaf, me.leaf == me.leaves - 1
+        bias = bias if last else 0
         inner = me.rows - int(bias != 0)
     leaves = max(1, (inner + int(bias != 0) + LEAF - 1) // LEAF)
-    a = moved(it.a, row_bytes * a_row + k_bytes * a_step, shared, own)
+    a = moved(it.a, i_bytes * a_row + k_bytes * a_step, shared, own)
     b = moved(it.b, k_bytes * it.b_row, shared, own)
-    c = moved(it.c, row_bytes * c_row + me.part * it.part, shared, own)
-    gate = moved(it.gate, row_bytes * it.gate_row, shared, own)
+    c = moved(it.c, i_bytes * c_row + me.part * it.part, shared, own)
+    gate = moved(it.gate, i_bytes * it.gate_row, shared, own)
     ones, scratch = place(it.ones, shared, own), place(it.scratch, shared, own)
     panels = place(it.panels, shared, own)
     spread = rows > it.at_once  # each tile has partial tiles of its own, for the leaves to come
@@ -58,12 +57,11 @@ def _product(row, shared, own):
             final, start = leaf + each - 1, leaf * LEAF
             for p in range(it.panel_count):
                 panel, i = panel_at(panels + p * 8 * PANEL_WORDS), block
-                first, b_place, b_step, b_next = panel.first, b, it.b_row, LEAF * it.b_row
+                first, b_step, b_next = panel.first, it.b_row, LEAF * it.b_row
+                b_place = b + (start * b_step + first) * size
                 if it.b_leaf:
-                    b_place += (leaf * it.b_leaf + first * LEAF) * size
                     b_step, b_next = panel.width, it.b_leaf
-                else:
-                    b_place += (start * b_step + first) * size
+                    b_place = b + (leaf * b_next + first * LEAF) * size
                 while i < stop or (i == rows and ones != 0):
                     tile = tile_at(panels + panel.tiles + (stop - i) * 8 * TILE_WORDS)
                     # Fetched meanwhile: see the end of the docstring.
@@ -78,18 +76,17 @@ def _product(row, shared, own):
                         line = LINE // size
                         ahead = k_next * a_step + i_next + p * line
                         ahead_tile = it.panel_count * line
-                    partial, tile_size = scratch, 0
-                    if spread:
-                        partial += (height * first + (i - origin) * panel.width) * size
-                        tile_size = tile.rows * panel.width
+                    tile_size = tile.rows * panel.width if spread else 0
+                    partial = height * first + (i - origin) * panel.width if spread else 0
                     call(
                         word(shared, TILES + tile.number), tile.count,
                         ones if i == rows else a + (i * a_row + start * a_step) * size,
                         0 if i == rows else a_row, 0 if i == rows else a_step,
                         b_place, b_step, b_next, number + leaf, each,
                         min(LEAF, inner - final * LEAF), int(last and final == leaves - 1),
-                        partial, level_size, tile_size, c + (i * c_row + first) * size, c_row,
-                        panel.columns, bias + first * size if bias and final == leaves - 1 else 0,
+                        scratch + partial * size, level_size, tile_size,
+                        c + (i * c_row + first) * size, c_row, panel.columns,
+                        bias + first * size if bias and final == leaves - 1 else 0,
                         it.relu, gate + (i * it.gate_row + first) * size if gate else 0,
                         it.gate_row, rate, a + ahead * size, ahead_step, ahead_tile,
                     )  # fmt: skip

@@ -18,16 +18,11 @@ from llvmlite import ir
 from numba.core import cgutils, errors, types
 from numba.extending import intrinsic
 
-from fastmlp_kernels.blocking import LINE, REGISTERS, VECTOR_BITS
 from fastmlp_kernels.emitter import INT, Emitter, constant, emit_fma
 from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.memory import emit_fetch
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, emit_word
-
-# A row of a panel has up to 448 bytes, so that 64 rows of B leave room in 32 KiB of the level-1
-# cache; and there must be registers for an element of A and a vector of B beside it.
-PANEL_BYTES = 448
-MOST_VECTORS = min(PANEL_BYTES * 8 // max(VECTOR_BITS, 64), REGISTERS - 3)
+from fastmlp_kernels.record import LINE
 
 FETCH_ROWS = 8  # later are the rows of A that are fetched while a row's bits are found
 

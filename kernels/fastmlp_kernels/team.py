@@ -12,10 +12,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastmlp_kernels.blocking import LINE
 from fastmlp_kernels.cpu import architecture
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import add_one
+from fastmlp_kernels.record import LINE
 
 # The team's words: whether all is over and how many threads have come, each on a cache line of its
 # own; then a line for each thread, with the end of its share of the open stage's tasks in the upper

@@ -7,10 +7,15 @@ the speed. The accumulators are slots on the stack that LLVM keeps in vector reg
 from llvmlite import ir
 from numba.core import cgutils
 
-from fastmlp_kernels.blocking import HAS_MASKED_LOADS, HAS_MASKS, LEAF, REGISTERS
-from fastmlp_kernels.emitter import INT, Emitter, constant, emit_fma
+from fastmlp_kernels.emitter import INT, REGISTERS, VECTOR_BITS, Emitter, constant, emit_fma
 from fastmlp_kernels.memory import emit_fetch
-from fastmlp_kernels.record import BY_SLOPE
+from fastmlp_kernels.record import BY_SLOPE, LEAF
+
+# Masked stores and sub-vector broadcasts cost nothing with AVX-512 and much elsewhere. Masked loads
+# cost little with AVX, too, and NEON has none: there B is packed where its last columns fill no
+# vector.
+HAS_MASKS = VECTOR_BITS == 512
+HAS_MASKED_LOADS = VECTOR_BITS >= 256
 
 STRIDES = (
     *("a_row", "a_step", "b_step", "b_leaf", "c_row", "gate_row"),
