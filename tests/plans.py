@@ -219,6 +219,12 @@ def of_add(found, it, row, rows):
         found.add(it["parts"] + part * it["apart"], 0, 1, size, 0, written=True)
 
 
+def of_gate(found, it, row, rows):
+    size = found.training.itemsize
+    for name in ("values", "gates", "result"):
+        found.add(it[name], row * size, rows, size, size, written=name == "result")
+
+
 def of_watch(found, it, row, rows):
     by = row * it["row_size"] * found.training.itemsize
     size = it["size"] or rows * it["row_size"]
@@ -236,6 +242,7 @@ OF = {
     "join": of_join,
     "add": of_add,
     "watch": of_watch,
+    "gate": of_gate,
     "rates": lambda *_: None,
     "sgd": of_update,
     "momentum": of_update,

@@ -132,7 +132,7 @@ def test_no_operand_of_a_product_leaves_its_array_and_no_tasks_race(shape, machi
             plan = plan_product(layout, machine)
             elements = [M * K, K * N, M * N, N, M * N]
             if plan_product is plan_backward:
-                elements[3:] = M * K, (K + layout.with_bias) * N
+                elements[3:] = M * K, (K + layout.with_bias) * N, M * N
             sizes = {
                 record.ARRAYS + number: size * layout.itemsize
                 for number, size in enumerate(elements)

@@ -101,6 +101,7 @@ def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
         "loss": lambda: step_loss.loss_kernel(dtype),
         "argmax": lambda: step_loss.argmax_kernel(dtype),
         "join": lambda: rows.join_kernel(dtype),
+        "gate": lambda: rows.gate_kernel(dtype),
         "add": lambda: rows.add_kernel(dtype),
     }
     return int(makers[kind]())

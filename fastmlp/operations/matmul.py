@@ -55,21 +55,14 @@ class Matmul:
         if is_numpy():
             return notebook.matmul(grad_y, W.T), notebook.matmul(x.T, grad_y)
         grad_x, grad_W = np.empty(x.shape, x.dtype), np.empty(W.shape, x.dtype)
-        run_backward(x, W, grad_y, grad_x, grad_W, False)
+        x, W, grad_y = in_elements(x), in_elements(W), in_elements(grad_y)
+        threads = threads_for(x.size * W.shape[1])
+        plan = product_plan(
+            plan_backward, x.shape, x.strides, W.shape, W.strides, grad_y.strides, x.itemsize,
+            threads,
+        )  # fmt: skip
+        kernels.backward[x.dtype](x, W, grad_y, grad_x, grad_W, plan)
         return grad_x, grad_W
-
-
-def run_backward(
-    x: Array, W: Array, grad_y: Array, grad_x: Array, grad_W: Array, with_bias: bool
-) -> None:
-    """Write grad_x and grad_W, whose last row may be that of a bias."""
-    threads = threads_for(x.size * W.shape[1])
-    x, W, grad_y = in_elements(x), in_elements(W), in_elements(grad_y)
-    plan = product_plan(
-        plan_backward, x.shape, x.strides, W.shape, W.strides, grad_y.strides, x.itemsize, threads,
-        with_bias,
-    )  # fmt: skip
-    kernels.backward[x.dtype](x, W, grad_y, grad_x, grad_W, plan)
 
 
 def in_elements(x: Array) -> Array:

@@ -4,15 +4,14 @@ from typing import Any
 
 import numpy as np
 from fastmlp_kernels import matmul_relu as kernels
-from fastmlp_kernels import relu as relu_kernels
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, bias_row, like, output, product_shapes, real_arrays, remembered
 from ..model.addresses import product_plan
-from ..plan.matmul import plan_forward
+from ..plan.matmul import plan_backward, plan_forward
 from ..threads import threads_for
-from .matmul import in_elements, run_backward, with_contiguous_rows, written
+from .matmul import in_elements, with_contiguous_rows, written
 
 
 class MatmulRelu:
@@ -57,11 +56,13 @@ class MatmulRelu:
             return notebook.affine_backward(x, W, g, with_bias)
         grad_x = np.empty(x.shape, x.dtype)
         grad_W = np.empty((W.shape[0] + with_bias, W.shape[1]), x.dtype)
-        g = np.empty(y.shape, y.dtype)
-        relu_kernels.backward[x.dtype](
-            np.ascontiguousarray(y), np.ascontiguousarray(grad_y), g, 0.0, threads_for(y.size)
-        )
-        run_backward(x, W, g, grad_x, grad_W, with_bias)
+        x, W, threads = in_elements(x), in_elements(W), threads_for(x.size * W.shape[1])
+        y, grad_y = np.ascontiguousarray(y), np.ascontiguousarray(grad_y)
+        plan = product_plan(
+            plan_backward, x.shape, x.strides, W.shape, W.strides, grad_y.strides, x.itemsize,
+            threads, with_bias, True,
+        )  # fmt: skip
+        kernels.backward[x.dtype](x, W, grad_y, y, grad_x, grad_W, plan)
         return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else (grad_x, grad_W)
 
 

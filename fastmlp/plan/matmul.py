@@ -9,9 +9,10 @@ another in any case, and only whole subtrees of leaves are added elsewhere.
 from typing import NamedTuple
 
 import numpy as np
-from fastmlp_kernels.record import ARRAYS, BLOCK_ROWS, LEAF
+from fastmlp_kernels.record import ARRAYS, BLOCK_ROWS, LEAF, LINE
 
 from .blocking import (
+    TASKS_PER_THREAD,
     Machine,
     Panel,
     count_leaves,
@@ -33,7 +34,8 @@ class Layout(NamedTuple):
     """What a plan depends on; the key under which it is kept. Strides are in bytes.
 
     `of` forward: x (M, K), W (K, N), y (M, N). Of backward: x, W, grad_y (M, N); grad_x and grad_W
-    are contiguous. `with_bias`: forward's, or a last row of grad_W, 1^T @ grad_y.
+    are contiguous, and with `relu` all of the size of y. `with_bias`: forward's, or a last row of
+    grad_W, 1^T @ grad_y.
     """
 
     x_shape: Pair
@@ -86,11 +88,13 @@ def plan_forward(layout: Layout, machine: Machine) -> Plan:
 
 
 def plan_backward(layout: Layout, machine: Machine) -> Plan:
-    """Return the plan of grad_x and grad_W; the arrays are x, W, grad_y, grad_x and grad_W."""
+    """Return the plan of grad_x and grad_W; the arrays are x, W, grad_y, grad_x, grad_W and y."""
     builder = Builder(machine, layout.itemsize, layout.threads)
     (M, K), N = layout.x_shape, layout.W_shape[1]
     x, W, grad_y = _matrices(layout)
     grad_x, grad_W = Matrix(at(ARRAYS + 3), K, 1), Matrix(at(ARRAYS + 4), N, 1)
+    if layout.relu:
+        grad_y = _gated(builder, grad_y, M * N)
     ones = builder.constant(one_bits(layout.itemsize)) if layout.with_bias else 0
     products = [
         Product(M, N, K, grad_y, W.transposed(), grad_x),
@@ -109,18 +113,32 @@ def _matrices(layout: Layout) -> list[Matrix]:
 
 def _plan(builder: Builder, products: list[Product]) -> Plan:
     """Return the stages of products, one after the other; they share their buffers."""
-    most = 0
+    start = most = builder.buffers
     for it in products:
-        builder.buffers = 0
+        builder.buffers = start
         if (it.rows or it.ones) and it.columns:
             leaves = count_leaves(it.inner, int(it.bias != 0))
             add = _by_leaves if is_tall(leaves, it.rows) else _by_rows
             add(builder, it, leaves)
         most = max(most, builder.buffers)
     builder.buffers = most
-    for start in (0, *[len(builder.stages)] * 3):
+    for start in (0, *[len(builder.stages)] * 3):  # all before a first step
         builder.program(start)
     return builder.plan()
+
+
+def _gated(builder: Builder, grad_y: Matrix, size: int) -> Matrix:
+    """Add the stage of grad_y through the relu that made y; return where it is."""
+    result = grad_y._replace(place=builder.buffer(size * builder.itemsize))
+    each = -(-size // (TASKS_PER_THREAD * builder.threads * LINE)) * LINE
+    start, mark = len(builder.tasks), builder.mark()
+    builder.operation(
+        "gate", values=grad_y.place, gates=at(ARRAYS + 5), result=result.place
+    )
+    for first in range(0, size, each or 1):
+        builder.task(range(mark, mark + 1), first, min(each, size - first))
+    builder.stage(start)
+    return result
 
 
 def _pack(builder: Builder, it: Product, panels: tuple[Panel, ...], target: int) -> None:

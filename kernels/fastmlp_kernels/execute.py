@@ -71,7 +71,8 @@ from fastmlp_kernels.team import (
 )
 
 # As literals, each would have what it is passed to compiled once more.
-_DRIVER, _BEFORE, _WHOLE, _LAST, _AFTER = map(np.int64, (0, BEFORE, WHOLE, LAST, AFTER))
+_NONE, _DRIVER = np.int64(0), np.int64(0)
+_BEFORE, _WHOLE, _LAST, _AFTER = map(np.int64, (BEFORE, WHOLE, LAST, AFTER))
 
 
 @jit
@@ -93,6 +94,18 @@ def run_task(shared, own, number):
 
 
 @jit
+def help_team(shared, own, thread, spins):
+    """Take a task of the open stage and run it; whether there was one."""
+    team = word(shared, TEAM)
+    number = take_task(team, thread, word(shared, THREADS), spins)
+    if number < 0:
+        return False
+    run_task(shared, own, number)
+    finish_task(team, thread)
+    return True
+
+
+@jit
 def run_stage(shared, own, stage):
     """Open a stage, take its tasks like the others, and wait for theirs."""
     threads, team = word(shared, THREADS), word(shared, TEAM)
@@ -108,11 +121,8 @@ def run_stage(shared, own, stage):
         stop = word(ends, 1 + thread)
         give_tasks(team, thread, first, stop)
         first = stop
-    number = take_task(team, _DRIVER, threads, _DRIVER)
-    while number >= 0:
-        run_task(shared, own, number)
-        finish_task(team, _DRIVER)
-        number = take_task(team, _DRIVER, threads, _DRIVER)
+    while help_team(shared, own, _DRIVER, _NONE):
+        pass
     await_stage(team, first - start, threads)
 
 
@@ -155,21 +165,15 @@ def drive(shared, own):
 
 def _work(data, _, __):
     shared = data
-    team, threads = word(shared, TEAM), word(shared, THREADS)
-    thread, spins = join_team(team), 0
+    team = word(shared, TEAM)
+    thread, spins = join_team(team), _NONE
     own = word(shared, OWN_PLACE) + thread * word(shared, OWN_BYTES)
     if thread == 0:
         drive(shared, own)
         dismiss(team)
         return
     while not is_over(team):
-        number = take_task(team, thread, threads, spins)
-        if number < 0:
-            spins = wait(spins)
-            continue
-        spins = 0
-        run_task(shared, own, number)
-        finish_task(team, thread)
+        spins = _NONE if help_team(shared, own, thread, spins) else wait(spins)
 
 
 @cache

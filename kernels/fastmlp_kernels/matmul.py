@@ -17,5 +17,5 @@ def forward(x, W, y, plan):
     )
 )  # fmt: skip
 def backward(x, W, grad_y, grad_x, grad_W, plan):
-    """grad_x = grad_y @ W^T, grad_W = x^T @ grad_y; or grad_W with one more row, 1^T @ grad_y."""
+    """grad_x = grad_y @ W^T, grad_W = x^T @ grad_y: the shapes of x and W."""
     run(plan, (address(x), address(W), address(grad_y), address(grad_x), address(grad_W)))

@@ -60,6 +60,7 @@ FIELDS = {
     ),
     "loss": ("logits", "row_size", "classes", "labels", "losses", "grad", "scratch"),
     "join": ("sums", "apart", "count", "width", "scratch", "c", "c_row", "relu", "itemsize"),
+    "gate": ("values", "gates", "result"),
     "add": ("parts", "apart", "size", "pairs", "count"),
     "watch": ("values", "row_size", "size", "signs"),
     "rates": ("rates",),

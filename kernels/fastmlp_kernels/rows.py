@@ -7,7 +7,7 @@ from fastmlp_kernels.memory import array_at, copy
 from fastmlp_kernels.operands import KERNEL, moved, operation_at, own_at, place, word
 
 _gather_at, _move_at = operation_at["gather"], operation_at["move"]
-_join_at, _add_at = operation_at["join"], operation_at["add"]
+_join_at, _add_at, _gate_at = operation_at["join"], operation_at["add"], operation_at["gate"]
 
 JOIN_ROWS = 16  # of all sums at once: long loops, in the level-1 cache
 
@@ -42,6 +42,22 @@ def _add(zero):
                 total[i] = total[i] + other[i]
 
     return add_parts
+
+
+def _gate(zero):
+    itemsize, one = zero.itemsize, type(zero)(1)
+
+    def gate_elements(row, shared, own):
+        """result = values * (gates > 0 ? 1 : 0), for a task's elements."""
+        it, me = _gate_at(row), own_at(own)
+        by = me.row * itemsize
+        values = array_at(zero, moved(it.values, by, shared, own), me.rows)
+        gates = array_at(zero, moved(it.gates, by, shared, own), me.rows)
+        result = array_at(zero, moved(it.result, by, shared, own), me.rows)
+        for i in range(me.rows):
+            result[i] = values[i] * (one if gates[i] > zero else zero)
+
+    return gate_elements
 
 
 def _join(zero):
@@ -102,6 +118,11 @@ def move_kernel():
 @cache
 def add_kernel(dtype):
     return address_of(_add(dtype.type(0)), KERNEL)
+
+
+@cache
+def gate_kernel(dtype):
+    return address_of(_gate(dtype.type(0)), KERNEL)
 
 
 @cache

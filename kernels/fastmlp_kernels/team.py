@@ -8,6 +8,7 @@ stage until it takes a task. Opening a stage costs a cache line's way to the oth
 
 import sys
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -148,7 +149,7 @@ def finish_task(team, thread):
 @jit
 def await_stage(team, tasks, num_threads):
     """Wait until others have finished theirs."""
-    spins = 0
+    spins = np.int64(0)
     while count_finished(team, num_threads) < tasks:
         spins = wait(spins)
 
