@@ -2,13 +2,13 @@
 
 from fastmlp_kernels.jit import kernel, result, view, writable
 from fastmlp_kernels.memory import address
-from fastmlp_kernels.product import PLAN, run
+from fastmlp_kernels.product import NO_ARRAY, PLAN, run
 
 
 @kernel(lambda real: (view(real, 2), view(real, 2), writable(real, 2), PLAN))
 def forward(x, W, y, plan):
     """y = x @ W: x (M, K), W (K, N), y (M, N) with contiguous rows."""
-    run(plan, (address(x), address(W), address(y), 0, 0))
+    run(plan, (address(x), address(W), address(y), NO_ARRAY, NO_ARRAY, NO_ARRAY))
 
 
 @kernel(
@@ -18,4 +18,5 @@ def forward(x, W, y, plan):
 )  # fmt: skip
 def backward(x, W, grad_y, grad_x, grad_W, plan):
     """grad_x = grad_y @ W^T, grad_W = x^T @ grad_y: the shapes of x and W."""
-    run(plan, (address(x), address(W), address(grad_y), address(grad_x), address(grad_W)))
+    arrays = address(x), address(W), address(grad_y), address(grad_x), address(grad_W), NO_ARRAY
+    run(plan, arrays)

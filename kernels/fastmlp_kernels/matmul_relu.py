@@ -7,7 +7,7 @@ g = grad_y * (y > 0 ? 1 : 0): grad_x = g @ W^T, grad_W = x^T @ g, grad_b = 1^T @
 
 from fastmlp_kernels.jit import kernel, packed, result, view, writable
 from fastmlp_kernels.memory import address
-from fastmlp_kernels.product import PLAN, run
+from fastmlp_kernels.product import NO_ARRAY, PLAN, run
 
 
 @kernel(
@@ -21,7 +21,7 @@ def forward(x, W, y, b, gate, plan):
     With a gate, y is multiplied by gate > 0 ? 1 : 0. So a layer's gradient goes below: x its
     grad_y, W its W^T, gate its input, which is a relu's output.
     """
-    run(plan, (address(x), address(W), address(y), address(b), address(gate)))
+    run(plan, (address(x), address(W), address(y), address(b), address(gate), NO_ARRAY))
 
 
 @kernel(

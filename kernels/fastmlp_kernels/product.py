@@ -10,11 +10,12 @@ from fastmlp_kernels.parallel import run_team
 from fastmlp_kernels.record import ARRAYS, ROOM, SHARED_WORDS, THREADS, WORKER
 
 PLAN = packed(integer, 1)  # what threads share, then the plan's tables
+NO_ARRAY = np.int64(0)
 
 
 @jit
 def run(plan, arrays):
-    """Run a plan; arrays: the addresses of the call's arrays, in the order of their bases."""
+    """Run a plan; arrays: the addresses of the call's six arrays, in the order of their bases."""
     memory = np.empty(plan[ROOM], np.int64)
     shared = address(memory)
     copy(shared, address(plan), SHARED_WORDS * 8)

@@ -80,7 +80,8 @@ TASK_WORDS = 8
 TASK_FIELDS = ("first", "stop", "row", "rows", "batch", "leaves", "part")
 
 # The thread's own memory: what it is at, then what the plan puts there.
-OWN_WORDS = 16
+OWN_WORDS = 32
+OWN_CALL = 16  # from this word on, what a call of sparse.py's rows has to know
 OWN_FIELDS = ("row", "rows", "batch", "leaf", "leaves", "part", "hits")
 
 # Panels: a run of columns, and where the table of its tiles lies behind the panels' base; for each

@@ -22,6 +22,7 @@ from fastmlp_kernels.emitter import INT, Emitter, constant, emit_fma
 from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.memory import emit_fetch
 from fastmlp_kernels.nonzeros import WORD, WORD_BYTES, emit_word
+from fastmlp_kernels.operands import record_at
 from fastmlp_kernels.record import LINE
 
 FETCH_ROWS = 8  # later are the rows of A that are fetched while a row's bits are found
@@ -38,6 +39,7 @@ ARGUMENTS = (
     *("rows", "words", "words_row", "a", "a_row", "a_step", "b", "b_step"),
     *("total", "opens", "target", "rate", "fails", "ahead", "sources", "copies"),
 )
+arguments_at = record_at(ARGUMENTS)
 
 
 class SparseRows(Emitter):
@@ -169,32 +171,27 @@ class SparseRows(Emitter):
 
 
 @intrinsic
-def _sparse_rows(typing_context, real, vectors, arguments):
-    """Run the loop for rows of so many vectors; `real` gives the dtype."""
+def _sparse_rows(typing_context, real, vectors, place):
+    """Run the loop for rows of so many vectors of dtype `real`; ARGUMENTS lie at `place`."""
     if not isinstance(vectors, types.IntegerLiteral):
         raise errors.RequireLiteralValue("expected a constant number of vectors")
     count = vectors.literal_value
 
     def codegen(context, builder, signature, values):
-        named = dict(zip(ARGUMENTS, cgutils.unpack_tuple(builder, values[-1]), strict=True))
+        words = builder.inttoptr(values[-1], INT.as_pointer())
+        named = {
+            name: builder.load(builder.gep(words, [constant(number)]))
+            for number, name in enumerate(ARGUMENTS)
+        }
         SparseRows(builder, signature.args[0], named, count).emit()
         return context.get_dummy_value()
 
-    return types.void(real, vectors, arguments), codegen
+    return types.void(real, vectors, place), codegen
 
 
 def _rows(zero, vectors):
-    def sparse_rows(
-        rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target, rate, fails,
-        ahead, sources, copies,
-    ):  # fmt: skip
-        _sparse_rows(
-            zero, vectors,
-            (
-                rows, words, words_row, a, a_row, a_step, b, b_step, total, opens, target, rate,
-                fails, ahead, sources, copies,
-            ),
-        )  # fmt: skip
+    def sparse_rows(place):
+        _sparse_rows(zero, vectors, place)
 
     return sparse_rows
 
@@ -202,5 +199,4 @@ def _rows(zero, vectors):
 @cache
 def rows_kernel(dtype, vectors):
     """The address of the compiled loop for a NumPy dtype and rows of C of so many vectors."""
-    arguments = tuple([types.int64] * len(ARGUMENTS))
-    return address_of(_rows(dtype.type(0), vectors), arguments)
+    return address_of(_rows(dtype.type(0), vectors), (types.int64,))

@@ -14,8 +14,8 @@ from fastmlp_kernels.jit import address_of, jit
 from fastmlp_kernels.memory import array_at, fetch_to_write
 from fastmlp_kernels.operands import KERNEL, moved, operation_at, own_at, place, set_word, word
 from fastmlp_kernels.parallel import call
-from fastmlp_kernels.record import FAILED, LEAF, LEFT, LINE, ORDER, ROWS_KERNELS, WORD
-from fastmlp_kernels.sparse import FETCH_ROWS, ROWS_EACH
+from fastmlp_kernels.record import FAILED, LEAF, LEFT, LINE, ORDER, OWN_CALL, ROWS_KERNELS, WORD
+from fastmlp_kernels.sparse import FETCH_ROWS, ROWS_EACH, arguments_at
 
 WORD_BYTES = 8
 _at = operation_at["sparse"]
@@ -66,7 +66,7 @@ def _add(zero, left, right, size):
 @jit
 def _add_leaf(row, shared, own, places, leaf):
     """Multiply one leaf of k; places: of a, b, words, total, offsets, target."""
-    it, me = _at(row), own_at(own)
+    it, me, now = _at(row), own_at(own), arguments_at(own + OWN_CALL * 8)
     a, b, words, total, offsets, target = places
     size, inner = it.itemsize, me.rows if it.by_leaf else it.inner
     rate, ones = place(it.rate, shared, own), place(it.ones, shared, own)
@@ -80,15 +80,15 @@ def _add_leaf(row, shared, own, places, leaf):
         for number in range(count):
             k = start + number * WORD
             finds = sources if k < it.finds * WORD and not is_one else 0
-            call(
-                word(shared, ROWS_KERNELS + it.vectors), left,
-                words + (first * it.words_row + k // WORD) * WORD_BYTES, it.words_row,
-                ones if is_one else a + (first * it.a_row + k * it.a_step) * size,
-                0 if is_one else it.a_row, 0 if is_one else it.a_step, b + k * it.b_step * size,
-                it.b_step, total + first * row_bytes, int(number == 0), target + first * row_bytes,
-                rate if number == count - 1 else 0, shared + FAILED * 8, ahead, finds,
-                word(shared, ORDER),
-            )  # fmt: skip
+            now.rows, now.words_row, now.b_step = left, it.words_row, it.b_step
+            now.words = words + (first * it.words_row + k // WORD) * WORD_BYTES
+            now.a = ones if is_one else a + (first * it.a_row + k * it.a_step) * size
+            now.a_row, now.a_step = 0 if is_one else it.a_row, 0 if is_one else it.a_step
+            now.b, now.total = b + k * it.b_step * size, total + first * row_bytes
+            now.opens, now.target = int(number == 0), target + first * row_bytes
+            now.rate, now.fails = rate if number == count - 1 else 0, shared + FAILED * 8
+            now.ahead, now.sources, now.copies = ahead, finds, word(shared, ORDER)
+            call(word(shared, ROWS_KERNELS + it.vectors), own + OWN_CALL * 8)
         first += left
     return count
 
