@@ -54,23 +54,6 @@ def run_team(function, data, num_threads):
 
 
 @jit
-def run_stage(function, data, stage, num_threads, counter, tasks):
-    """Call function(address of data, stage, thread) for each thread; serial if there is one.
-
-    The threads take numbers of tasks from counter[0] and count those they have finished in
-    counter[1]. An exception can't leave a C function: where a thread finds no memory, tasks are
-    missing, and this raises MemoryError.
-    """
-    counter[0], counter[1] = 0, 0
-    if num_threads == 1:
-        _call_stage(function, address(data), stage, np.int64(0))
-    else:
-        _call_on_threads(function, address(data), stage, num_threads)
-    keep_alive(data)
-    _expect_all(counter[1], tasks)
-
-
-@jit
 def on_threads(function, fields, num_threads):
     """Call function(address of the fields, 0, thread) on each thread; serial if there is one.
 
@@ -82,12 +65,7 @@ def on_threads(function, fields, num_threads):
         _call_stage(function, data, np.int64(0), np.int64(0))
     else:
         _call_on_threads(function, data, np.int64(0), num_threads)
-    _expect_all(load(np.int64(0), data, 0), num_threads)
-
-
-@jit
-def _expect_all(finished, tasks):
-    if finished != tasks:
+    if load(np.int64(0), data, 0) != num_threads:
         raise MemoryError(
             "expected room for the threads' scratch, got none; use smaller batches"
         )
