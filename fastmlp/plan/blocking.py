@@ -42,7 +42,7 @@ TASKS_PER_THREAD = 4  # so that a thread that is held up leaves work for the oth
 TALL_LEAVES = 16
 TALL_RATIO = 4
 MOST_BLOCKS = 16  # of rows that a task of a single product has: 768 rows
-MOST_TASKS = 1024  # of a single product, before tasks get more blocks: plans are kept
+MOST_TASKS = 256  # of a single product, before they get more blocks: each takes 1 us to plan
 # Of a row of a panel whose product passes over zeros: 64 rows of B leave room in 32 KiB of the
 # level-1 cache.
 PANEL_BYTES = 448
@@ -276,7 +276,7 @@ def split_rows(rows: int, panels: int, num_threads: int) -> tuple[int, int]:
     blocks = max(1, -(-rows // BLOCK_ROWS))
     wanted = TASKS_PER_THREAD * num_threads
     if num_threads == 1 or blocks >= wanted:
-        return max(1, min(MOST_BLOCKS, blocks // wanted), blocks // MOST_TASKS), 1
+        return max(1, min(MOST_BLOCKS, blocks // wanted), blocks // max(wanted, MOST_TASKS)), 1
     return 1, min(panels, -(-wanted // blocks))
 
 

@@ -13,7 +13,6 @@ from fastmlp_kernels.record import (
     OPERATION_WORDS,
     OWN,
     OWN_WORDS,
-    PANEL_WORDS,
     PLAN,
     TASK_WORDS,
 )
@@ -125,12 +124,13 @@ class Builder:
         # The machine keeps every list that it makes: one is known by its identity.
         place = self._panels.get(id(panels))
         if place is None:
-            rows = np.zeros((len(panels), PANEL_WORDS), np.int64)
             tiles = [self._tiles(panel) for panel in panels]
             place = at(PLAN, self._constants_size * 8)
-            for row, panel, table in zip(rows, panels, tiles, strict=True):
-                row[:] = panel.first, panel.columns, panel.width, table - place if table else 0
-            self._panels[id(panels)] = self.constant(rows)
+            rows = [
+                (panel.first, panel.columns, panel.width, table - place if table else 0)
+                for panel, table in zip(panels, tiles, strict=True)
+            ]
+            self._panels[id(panels)] = self.constant(np.array(rows, np.int64))
             self._kept.append(panels)
         return place
 

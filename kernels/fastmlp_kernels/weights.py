@@ -1,13 +1,17 @@
-"""Operations of a plan on weights: packed copies, updates, rates; see record.py for fields."""
+"""Operations of a plan on weights: packed copies, updates, rates; see record.py for fields.
+
+A packed copy of B is made of panels, runs of columns that a tile reads row after row. A leaf holds
+up to 256 rows k of B; the panel that starts at column `first` starts at element first * 256, and
+its row k at k * width, padded with zeros to whole vectors.
+"""
 
 from functools import cache
 
 import numpy as np
 
 from fastmlp_kernels.jit import address_of, jit
-from fastmlp_kernels.memory import array_at, load, store
+from fastmlp_kernels.memory import array_at, load, store, transpose_block
 from fastmlp_kernels.operands import KERNEL, moved, operation_at, own_at, panel_at, place, word
-from fastmlp_kernels.packing import transpose_squares
 from fastmlp_kernels.record import CONSTANTS, CONSTANTS_EACH, PANEL_WORDS, STEPS
 from fastmlp_kernels.update import adam_array, momentum_array, sgd_array
 
@@ -15,11 +19,27 @@ _pack_at, _rates_at = operation_at["pack"], operation_at["rates"]
 _update_at = operation_at["sgd"]  # of every update
 
 
+@jit
+def transpose_squares(zero, source, b_column, steps, columns, lanes, itemsize, place, width):
+    """Pack what fits in squares of a vector's lanes; return how many columns that was."""
+    squares = columns // lanes * lanes
+    for j in range(0, squares, lanes):
+        for k in range(0, steps // lanes * lanes, lanes):
+            transpose_block(
+                zero,
+                source + (j * b_column + k) * itemsize,
+                b_column,
+                place + (k * width + j) * itemsize,
+                width,
+            )
+    return squares
+
+
 def _pack(zero, lanes):
     itemsize = zero.itemsize
 
     def pack_rows(row, shared, own):
-        """Copy rows k of B, up to `depth` of `steps`, to a packed leaf: see packing.py.
+        """Copy rows k of B, up to `depth` of `steps`, to a packed leaf.
 
         A task starts at row k of B, and of leaves with `width` columns that all threads share.
         """
