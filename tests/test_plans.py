@@ -10,7 +10,7 @@ from fastmlp_kernels import emitter, record, tile
 from plans import accesses, race, sizes_of_bases
 
 from fastmlp import plan as plans
-from fastmlp.model.epochs import this_machine
+from fastmlp.model.addresses import product_plan, this_machine
 from fastmlp.plan.blocking import machine, share
 from fastmlp.plan.blocks import cut
 from fastmlp.plan.matmul import Layout, plan_backward, plan_forward
@@ -150,6 +150,24 @@ def test_no_operand_of_a_product_leaves_its_array_and_no_tasks_race(shape, machi
                 assert race(tasks, sizes) is None, layout
             results = [3] if plan_product is plan_forward else [4, 5]
             assert [written[base] for base in results] == [sizes[base] for base in results]
+
+
+def test_a_product_names_only_what_its_shape_needs():
+    layout = Layout((6, 10), (40, 4), (10, 10), (40, 4), (40, 4), 4, 1)
+    at = machine(256, False)
+    forward, backward = plan_forward(layout, at), plan_backward(layout, at)
+    assert (forward.kinds, backward.kinds) == ({"product"}, {"product", "pack"})
+    assert [at.shapes[number] for number in forward.shapes] == [(6, 2, 1)]
+    assert {at.shapes[number][:2] for number in backward.shapes} == {(6, 2), (4, 2)}
+    tall = plan_backward(layout._replace(x_shape=(9000, 10), threads=2), at)
+    assert tall.kinds == {"product", "pack", "add", "move"}
+
+
+def test_a_plan_of_a_product_is_kept():
+    layout = Layout((6, 10), (40, 4), (10, 10), (40, 4), (40, 4), 4, 1)
+    assert product_plan(plan_forward, *layout) is product_plan(plan_forward, *layout)
+    other = layout._replace(x_strides=(4, 24))
+    assert product_plan(plan_forward, *layout) is not product_plan(plan_forward, *other)
 
 
 def test_kernels_have_the_planners_registers():
