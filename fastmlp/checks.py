@@ -56,6 +56,14 @@ def real_arrays(**named: object) -> tuple[Array, ...]:
     return tuple(converted(name, a, native) for name, a in zip(named, arrays, strict=True))
 
 
+def own_arrays(**named: object) -> tuple[Array, ...]:
+    """Return `real_arrays` as views of our own: no other thread can give them another shape.
+
+    Kernels trust shapes that were checked. A view costs 0.1 us.
+    """
+    return tuple([array.view() for array in real_arrays(**named)])
+
+
 def converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
     """Return `array` in `dtype`, itself if it has that dtype.
 
@@ -215,7 +223,7 @@ def like(name: str, array: Array, other_name: str, shape: tuple[int, ...]) -> Ar
 
 
 def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: Array) -> Array:
-    """Return `out` if a result of `shape` and `dtype` can be written to it, else raise.
+    """Return a view of `out` if a result of `shape` and `dtype` can be written to it, else raise.
 
     It must be a writable array of exactly this shape and dtype that shares no memory with the
     inputs and visits no element twice.
@@ -223,6 +231,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
     mend = f"pass out=np.empty({shape}, np.{dtype})"
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise dtype_error("out", "a NumPy array", type(out).__name__, mend)
+    given, out = out, out.view()  # no other thread can give it another shape
     if out.dtype != dtype or not out.dtype.isnative:
         raise dtype_error("out", str(dtype), out.dtype, mend)
     if out.shape != shape:
@@ -238,7 +247,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
             mend,
         )
     for name, array in inputs.items():
-        if flags.owndata and array.flags.owndata and array is not out:
+        if given.flags.owndata and array.flags.owndata and array is not given:
             continue  # the usual case: a third of what may_share_memory takes
         if np.may_share_memory(out, array) and np.shares_memory(out, array):
             raise shape_error("out", "memory of its own", f"an array that overlaps {name}", mend)

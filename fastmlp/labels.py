@@ -11,6 +11,7 @@ from .checks import (
     dtype_of,
     integer,
     like,
+    own_arrays,
     plain_array,
     real_arrays,
     rows_of_classes,
@@ -92,7 +93,7 @@ def accuracy_of(log_prob: Array, labels: Array) -> Any:
 def fitting_labels(log_prob: Array, labels: Array) -> tuple[Array, Array]:
     """Return both as matrices (N, classes) of one dtype, N >= 1, or raise."""
     given = labels
-    log_prob, labels = real_arrays(log_prob=log_prob, labels=labels)
+    log_prob, labels = own_arrays(log_prob=log_prob, labels=labels)
     rows_of_classes("log_prob", log_prob)
     if labels.shape != log_prob.shape:
         raise shape_error(

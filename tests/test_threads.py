@@ -12,7 +12,8 @@ import pytest
 from helpers import assert_same_bits, floats, with_threads
 
 import fastmlp
-from fastmlp import reference, threads
+from fastmlp import operations, reference, threads
+from fastmlp.model import mlp
 from fastmlp.reference.matmul import matmul
 
 # A process of its own, which a mistake would end; it prints the parts that went wrong.
@@ -125,3 +126,50 @@ def test_errors_say_expected_got_and_mend(count, kind, message):
     with pytest.raises(kind, match=message):
         fastmlp.set_num_threads(count)
     assert fastmlp.get_num_threads() == before
+
+
+def reshaping(monkeypatch, module, arrays):
+    """Give the arrays other shapes where an operation is about to call its kernel."""
+    original = module.threads_for
+
+    def threads_for(work):
+        for array in arrays:
+            array.shape = (1, array.size, 1, 1)
+        return original(work)
+
+    monkeypatch.setattr(module, "threads_for", threads_for)
+
+
+@pytest.mark.filterwarnings("ignore:Setting the shape")
+def test_shapes_that_change_after_the_checks(monkeypatch):
+    """Kernels trust shapes: they get views that nobody else has."""
+    x, W, b, g = (floats(1, shape, np.float32) for shape in ((6, 4), (4, 3), (3,), (6, 3)))
+    model = fastmlp.MLP([4, 3, 2], rng=0)
+    classes = model.predict(x)
+    for module, kind, forward, grad_y in [
+        (operations.relu, fastmlp.Relu, (x,), x),
+        (operations.log, fastmlp.Log, (x,), x),
+        (operations.softmax, fastmlp.Softmax, (x,), x),
+        (operations.log_softmax, fastmlp.LogSoftmax, (x,), x),
+        (operations.activations, fastmlp.Tanh, (x,), x),
+        (operations.matmul, fastmlp.Matmul, (x, W), g),
+        (operations.matmul_relu, fastmlp.MatmulRelu, (x, W, b), g),
+    ]:
+        quiet, shaken = kind(), kind()
+        y, grads = quiet.forward(*forward), quiet.backward(grad_y)
+        given = [array.copy() for array in forward]
+        with monkeypatch.context() as patch:
+            reshaping(patch, module, given)
+            assert_same_bits(shaken.forward(*given).ravel(), y.ravel())
+        shaken.forward(*forward)
+        again = grad_y.copy()
+        with monkeypatch.context() as patch:
+            reshaping(patch, module, [again])
+            found = shaken.backward(again)
+        pairs = zip(found, grads, strict=True) if isinstance(grads, tuple) else [(found, grads)]
+        for one, other in pairs:
+            assert_same_bits(one.ravel(), other.ravel())
+    rows = x.copy()
+    with monkeypatch.context() as patch:
+        reshaping(patch, mlp, [rows])
+        assert_same_bits(model.predict(rows), classes)

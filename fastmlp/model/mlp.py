@@ -62,17 +62,15 @@ class MLP(Estimator):
         if is_numpy():
             return np.asarray(np.argmax(self._logits(self._samples(x, check_finite)), axis=1))
         call, plan, parameters, none, _ = self._compiled or self._compile_predict()
-        # The usual array goes straight to the kernel, which takes no other dtype, layout or number
-        # of inputs than its own: checks of them here would cost a tenth of a single row's 3 us.
-        # But Numba takes a byte-swapped array for one it has seen.
-        if type(x) is np.ndarray and x.dtype == self.dtype:
-            try:
-                classes = np.empty(len(x), _CLASS)
-                threads = threads_for(len(x) * parameters.size)
-                if call(x, plan, classes, none, threads) == DONE:
+        # The usual array goes straight to the kernel: all other checks would cost a fifth of a
+        # single row's 3 us. A view is our own: no other thread can give it another shape.
+        if type(x) is np.ndarray and x.dtype is self.dtype:
+            rows = x.view()
+            if rows.flags.carray and rows.ndim == 2:
+                classes = np.empty(len(rows), _CLASS)
+                threads = threads_for(len(rows) * parameters.size)
+                if call(rows, plan, classes, none, threads) == DONE:
                     return classes
-            except TypeError:
-                pass  # what doesn't fit is copied below, or refused
         classes, found = self._signed_classes(np.ascontiguousarray(self._inputs(x), self.dtype))
         if check_finite and found & NOT_FINITE:
             self._samples(x, check_finite)

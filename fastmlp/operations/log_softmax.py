@@ -9,7 +9,7 @@ from fastmlp_kernels import log_softmax as kernels
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
-from ..checks import Array, like, real_arrays, remembered, rows_of_classes
+from ..checks import Array, like, own_arrays, remembered, rows_of_classes
 from ..threads import threads_for
 
 _FORWARD_WORK = 16  # multiply-adds that an element's exp, sum and division cost
@@ -31,7 +31,7 @@ class LogSoftmax:
         +inf in a row makes the whole row NaN, and so does a row of -inf alone. Raises TypeError
         for another dtype, ValueError if x is not a matrix or has no column.
         """
-        (x,) = real_arrays(x=x)
+        (x,) = own_arrays(x=x)
         rows_of_classes("x", x)
         if is_numpy():
             logp, p = notebook.log_softmax(x)
@@ -47,7 +47,7 @@ class LogSoftmax:
 
         Raises ValueError if grad_y has another shape than x, RuntimeError without a forward.
         """
-        p, grad_y = real_arrays(p=remembered(self.mem, "p", "LogSoftmax"), grad_y=grad_y)
+        p, grad_y = own_arrays(p=remembered(self.mem, "p", "LogSoftmax"), grad_y=grad_y)
         like("grad_y", grad_y, "x", p.shape)
         if is_numpy():
             return notebook.log_softmax_backward(p, grad_y)

@@ -7,7 +7,16 @@ from fastmlp_kernels import matmul as kernels
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
-from ..checks import Array, like, matrix, output, product_shapes, real_arrays, remembered
+from ..checks import (
+    Array,
+    like,
+    matrix,
+    output,
+    own_arrays,
+    product_shapes,
+    real_arrays,
+    remembered,
+)
 from ..model.addresses import product_plan
 from ..plan.matmul import plan_backward, plan_forward
 from ..threads import threads_for
@@ -28,10 +37,11 @@ class Matmul:
         It is written to `out` if given: an array of y's shape and dtype that overlaps neither.
         Raises TypeError for dtypes and ValueError for shapes that don't fit.
         """
-        x, W = real_arrays(x=x, W=W)
+        given = real_arrays(x=x, W=W)
+        x, W = given[0].view(), given[1].view()  # as in own_arrays
         shape = product_shapes(x, W)
         y = np.empty(shape, x.dtype) if out is None else output(out, shape, x.dtype, x=x, W=W)
-        self.mem = {"x": x, "W": W}
+        self.mem = {"x": given[0], "W": given[1]}
         if is_numpy():
             return np.matmul(x, W, out=out)
         rows = with_contiguous_rows(y)
@@ -41,7 +51,8 @@ class Matmul:
             plan_forward, x.shape, x.strides, W.shape, W.strides, rows.strides, x.itemsize, threads
         )
         kernels.forward[x.dtype](x, W, rows, plan)
-        return written(rows, y)
+        y = written(rows, y)
+        return y if out is None else out
 
     def backward(self, grad_y: Array) -> tuple[Array, Array]:
         """Return grad_x = grad_y @ W^T and grad_W = x^T @ grad_y for the last forward.
@@ -49,7 +60,7 @@ class Matmul:
         Raises ValueError if grad_y hasn't the shape of y, RuntimeError without a forward.
         """
         x, W = remembered(self.mem, "x", "Matmul"), remembered(self.mem, "W", "Matmul")
-        x, W, grad_y = real_arrays(x=x, W=W, grad_y=grad_y)
+        x, W, grad_y = own_arrays(x=x, W=W, grad_y=grad_y)
         # Again, as `mem` and the shapes of its arrays may have been changed.
         like("grad_y", matrix("grad_y", grad_y), "x @ W", product_shapes(x, W))
         if is_numpy():

@@ -7,7 +7,16 @@ from fastmlp_kernels import matmul_relu as kernels
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
-from ..checks import Array, bias_row, like, output, product_shapes, real_arrays, remembered
+from ..checks import (
+    Array,
+    bias_row,
+    like,
+    output,
+    own_arrays,
+    product_shapes,
+    real_arrays,
+    remembered,
+)
 from ..model.addresses import product_plan
 from ..plan.matmul import plan_backward, plan_forward
 from ..threads import threads_for
@@ -37,7 +46,8 @@ class MatmulRelu:
             x, W = real_arrays(x=x, W=W)
         else:
             x, W, b = real_arrays(x=x, W=W, b=b)
-        y = affine(x, W, b, out, relu=True)
+        # Views, as in own_arrays.
+        y = affine(x.view(), W.view(), None if b is None else b.view(), out, relu=True)
         self.mem = {"x": x, "W": W, "b": b, "y": y}
         return y
 
@@ -48,7 +58,7 @@ class MatmulRelu:
         """
         y = remembered(self.mem, "y", "MatmulRelu")
         with_bias = self.mem["b"] is not None
-        x, W, y, grad_y = real_arrays(x=self.mem["x"], W=self.mem["W"], y=y, grad_y=grad_y)
+        x, W, y, grad_y = own_arrays(x=self.mem["x"], W=self.mem["W"], y=y, grad_y=grad_y)
         like("grad_y", grad_y, "y", y.shape)
         like("mem['y']", y, "x @ W", product_shapes(x, W))  # `mem` may have been changed
         if is_numpy():
@@ -76,11 +86,12 @@ def affine(x: Array, W: Array, b: Array | None, out: Array | None, *, relu: bool
     if is_numpy():
         h = notebook.affine(x, W, b)
         y[...] = notebook.relu(h) if relu else h
-        return y
+        return y if out is None else out
     rows = with_contiguous_rows(y)
     bias = np.empty(0, x.dtype) if b is None else np.ascontiguousarray(b)
     _run(x, W, bias, np.empty((0, 0), x.dtype), rows, relu)
-    return written(rows, y)
+    y = written(rows, y)
+    return y if out is None else out
 
 
 def gradient_below(grad_y: Array, W: Array, x: Array) -> Array:

@@ -7,7 +7,7 @@ from fastmlp_kernels import softmax as kernels
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
-from ..checks import Array, like, real_arrays, remembered, rows_of_classes
+from ..checks import Array, like, own_arrays, remembered, rows_of_classes
 from ..threads import threads_for
 
 _FORWARD_WORK = 12  # multiply-adds that an element's exp, sum and division cost
@@ -29,7 +29,7 @@ class Softmax:
 
         Raises TypeError for another dtype, ValueError if x is not a matrix or has no column.
         """
-        (x,) = real_arrays(x=x)
+        (x,) = own_arrays(x=x)
         rows_of_classes("x", x)
         epsilon = float(self.epsilon)
         if is_numpy():
@@ -47,7 +47,7 @@ class Softmax:
         y is that of the last forward. Raises ValueError if grad_y has another shape than x,
         RuntimeError without a forward.
         """
-        y, grad_y = real_arrays(y=remembered(self.mem, "out", "Softmax"), grad_y=grad_y)
+        y, grad_y = own_arrays(y=remembered(self.mem, "out", "Softmax"), grad_y=grad_y)
         like("grad_y", grad_y, "x", y.shape)
         if is_numpy():
             return notebook.softmax_backward(y, grad_y)
