@@ -107,6 +107,19 @@ def test_a_state_that_does_not_fit_is_refused_before_anything_changes(module):
     assert_same_bits(copied.optimizer_state.arrays, kept.arrays)
 
 
+@each_module
+def test_a_state_that_is_not_finite_is_named(module):
+    x, labels = data(30)
+    model = module.MLP(SIZES, rng=1)
+    model.fit(x, labels, epochs=1, optimizer="momentum", rng=0)
+    state = model.optimizer_state
+    model.optimizer_state = state._replace(arrays=state.arrays + np.float32(np.inf))
+    with pytest.raises(FloatingPointError, match=r"; pass resume=False, as .* is as it was$"):
+        model.partial_fit(x, labels, optimizer="momentum")
+    assert np.isinf(model.optimizer_state.arrays).all()
+    model.fit(x, labels, epochs=1, optimizer="momentum")
+
+
 def test_powers_of_many_steps():
     few = MOST_POWERS // 2
     for beta in (0.9, 0.999):
@@ -205,7 +218,7 @@ def test_what_cannot_be_watched_is_refused_before_anything_changes(module, chang
 @each_module
 def test_a_regression_has_no_accuracy_to_watch(module, monkeypatch):
     x, labels = data(30)
-    monkeypatch.setattr(module.MLP, "_has_accuracy", False)
+    monkeypatch.setattr(module.MLP, "_is_regression", lambda _: True)
     with pytest.raises(ValueError, match=r"monitor: expected 'loss', .* pass monitor='loss'$"):
         module.MLP(SIZES).fit(x, labels, patience=1, monitor="accuracy", validation=(x, labels))
 

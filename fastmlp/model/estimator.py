@@ -41,7 +41,6 @@ class Estimator(Parameters):
     _updates: ClassVar[dict[str, Callable[..., None]]]
     # The mean over samples, values (N,).
     _mean: Callable[[Array], Any]
-    _has_accuracy = True
     _optimizer_state: Kept | None = None
     _last_forward: tuple[Layers, list[Any]]
     _last_logits: Array
@@ -214,6 +213,9 @@ class Estimator(Parameters):
         logits = self._logits(x)
         losses = sample_losses(self._run_head(logits)[0], labels)
         return float(self._mean(losses)), count_hits(logits, losses, labels) / len(x)
+
+    def _is_regression(self) -> bool:
+        return False
 
     def _logits(self, x: Array) -> Array:
         """Return the last layer's outputs for x (N, inputs)."""

@@ -114,7 +114,7 @@ def _train(
         if request.check_finite and not (math.isfinite(loss) and all_finite(epoch.parameters)):
             if generator is not None and before is not None and number == 0:
                 generator.state = before
-            raise _refusal(model, data, schedule, number, epoch, loss, history)
+            raise _refusal(model, request, state, number, epoch, loss, history)
         state = schedule.optimizer, state[1] + steps, states
         # The model changes here only: an interrupt leaves it as an epoch has left it.
         keeper.keep(number + 1, epoch.parameters, state)
@@ -137,15 +137,18 @@ def _train(
 
 def _refusal(
     model: "Estimator",
-    data: Data,
-    schedule: Schedule,
+    request: Request,
+    state: Kept,
     number: int,
     epoch: Epoch,
     loss: float,
     history: History,
 ) -> Exception:
-    """Return the error of an epoch whose loss or weights aren't finite: x's, if x isn't."""
-    error = data.not_finite()
+    """Return the error of an epoch whose loss or weights aren't finite: x's, if x isn't.
+
+    state: that from before the epoch.
+    """
+    error, schedule = request.data.not_finite(), request.schedule
     if error is not None:
         return error
     wrong, steps = np.flatnonzero(~np.isfinite(epoch.losses)), schedule.steps(number)
@@ -155,6 +158,8 @@ def _refusal(
     mend = "lower it or scale x"
     if wrong.size and steps[step] == 0:  # no rate had a part in it
         mend = "scale x or make the model anew"
+    if not all_finite(state[2]):
+        mend = "pass resume=False, as optimizer_state wasn't finite before"
     if not all_finite(model.flat_parameters):
         mend = "make the model anew, as its weights weren't finite before"
     diverged = FloatingPointError(
