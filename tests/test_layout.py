@@ -89,7 +89,10 @@ def test_modules_and_functions_are_short(path):
     assert len(source.splitlines()) < 400
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 60, f"{node.name}, line {node.lineno}"
+            # An argument of a public function costs a line and what the docstring says of it.
+            docstring = ast.get_docstring(node, clean=False) or ""
+            lines = node.end_lineno - node.lineno - docstring.count("\n")
+            assert lines < 60, f"{node.name}, line {node.lineno}"
 
 
 def public_names(module):
