@@ -66,7 +66,7 @@ WATCHED = f"""{MODEL}.fit(
     x, y, epochs=2, validation=validation, patience=patience, monitor=monitor
 )"""
 RESUMED = """(
-    (model := module.MLP([4, 3, 2], rng=0)).fit(x, y, epochs=1, optimizer="momentum"),
+    (model := module.MLP([4, 3, 2], rng=0)).fit(x, y, epochs=1, optimizer="adam"),
     setattr(model, "optimizer_state", state or model.optimizer_state),
     model.fit(x, y, epochs=1, optimizer=optimizer, resume=resume),
 )"""
