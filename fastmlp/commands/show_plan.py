@@ -35,7 +35,7 @@ def show_plan(
     x = np.broadcast_to(row, (samples, sizes[0]))
     bias = (True,) * (len(sizes) - 1)
     constants = np.zeros((-(-samples // batch_size), CONSTANTS_EACH))
-    steps = Steps(sizes, bias, optimizer, constants, batch_size, optimizer == "sgd")
+    steps = Steps(sizes, bias, optimizer, constants, batch_size, optimizer == "sgd", ())
     weights = sum((rows + 1) * columns for rows, columns in pairwise(sizes))
     threads = threads_for(min(batch_size, samples) * weights)
     passes = vector_bits() != 0, pays_to_skip(x, sizes)

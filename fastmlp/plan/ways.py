@@ -61,8 +61,8 @@ class Layer:
 
     start: of W in the parameters, in elements. panels, row_panels: in how many blocks of columns W
     is updated, and in how many panels W^T lies. row: elements from one sample's outputs to the
-    next's. activation: "identity" of the last. packed, packed_transpose: copies of W and W^T; columns: W in panels, its states behind,
-    `columns_size` elements each.
+    next's. activation: "identity" of the last. packed, packed_transpose: copies of W and W^T;
+    columns: W in panels, its states behind, `columns_size` elements each.
     """
 
     number: int
