@@ -29,7 +29,7 @@ lint: $(INSTALLED)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 
-prove: $(INSTALLED) ## prove float32 exp and log right for all 2^32 inputs, in some minutes
+prove: $(INSTALLED) ## prove float32 exp, log, tanh, logistic right for all 2^32 inputs, in some minutes
 	@$(RUN) tests/prove_elementary.py
 
 bench: $(PEERS) ## measure beside other libraries; writes bench/results, docs/pictures, README.md

@@ -409,21 +409,21 @@ def samples(name, count):
         k = np.floor(uniform * 2044.0) - 1020.5
         yield "between two k", 0.63, k * np.log(2.0) * (1 + near * 2.0**-30)
     elif name == "tanh":
-        yield "all results but 1", 0.8, 38.2 * uniform - 19.1
-        yield "|x| < 2", 0.8, 4.0 * uniform - 2.0
-        yield "near 0", 0.8, near
-        yield "between k = 0 and -1", 0.8, 0.15 + 0.05 * uniform
+        yield "all results but 1", 0.85, 38.2 * uniform - 19.1
+        yield "|x| < 2", 0.85, 4.0 * uniform - 2.0
+        yield "near 0", 0.85, near
+        yield "before k = -1", 0.85, 0.164 + 0.0094 * uniform
         k = np.floor(uniform * 54.0) + 0.5
-        yield "between two k", 0.8, 0.5 * k * np.log(2.0) * (1 + near * 2.0**-30)
-        yield "near 1", 0.8, 17.0 + 2.1 * uniform
+        yield "between two k", 0.85, 0.5 * k * np.log(2.0) * (1 + near * 2.0**-30)
+        yield "near 1", 0.85, 17.0 + 2.1 * uniform
     elif name == "logistic":
-        yield "all normal results", 0.63, 746.0 * uniform - 708.0
-        yield "subnormal results", 0.78, -745.2 + uniform * 36.8
-        yield "|x| < 2", 0.63, 4.0 * uniform - 2.0
-        yield "|x| < 40", 0.63, 80.0 * uniform - 40.0
-        yield "near 0", 0.63, near
+        yield "all normal results", 0.65, 746.0 * uniform - 708.0
+        yield "subnormal results", 0.82, -745.2 + uniform * 36.8
+        yield "|x| < 2", 0.65, 4.0 * uniform - 2.0
+        yield "|x| < 40", 0.65, 80.0 * uniform - 40.0
+        yield "near 0", 0.65, near
         k = np.floor(uniform * 1072.0) - 1020.5
-        yield "between two k", 0.63, k * np.log(2.0) * (1 + near * 2.0**-30)
+        yield "between two k", 0.65, k * np.log(2.0) * (1 + near * 2.0**-30)
     else:
         first, last = np.array([2.0**-1022, np.finfo(float).max]).view(np.uint64)
         yield "all normal inputs", 0.7, (first + raw % (last - first)).view(np.float64)

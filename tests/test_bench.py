@@ -22,6 +22,8 @@ SMALL_CASES = [
     cases.layer("float32", 9, 30, 7),
     cases.matmul("float64", 300, 12, 7, transposed=True),
     *(cases.rowwise(name, "float64", 12, 10) for name in ("relu", "softmax", "log", "log_softmax")),
+    *(cases.rowwise(name, "float64", 12, 10) for name in ("tanh", "logistic", "silu", "gelu")),
+    cases.rowwise("leaky_relu", "float64", 12, 10),
     cases.predict("float32", 13, (20, 8, 10)),
     *(cases.update(name, "float32") for name in ("sgd", "momentum", "adam")),
     cases.train("float32", 50, (20, 8, 6, 10), 16),  # the last batch has 2 samples

@@ -124,7 +124,7 @@ def matmul(dtype: str, M: int, K: int, N: int, transposed: bool = False) -> Case
 
 
 def rowwise(operation: str, dtype: str, samples: int, classes: int) -> Case:
-    """relu, softmax, log or log_softmax, forward and backward."""
+    """relu, another activation, softmax, log or log_softmax, forward and backward."""
 
     def make() -> tuple[tuple[Array, ...], Error]:
         x, grad_y = _random((samples, classes), dtype), _random((classes, samples), dtype).T.copy()

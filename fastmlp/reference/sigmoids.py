@@ -33,7 +33,8 @@ from .fma import fma
 def tanh(x: Array) -> Array:
     """Return the hyperbolic tangent of x, elementwise, in x's shape and dtype.
 
-    float32: correctly rounded, for every input. float64: at most ULP ulp from the exact value.
+    float32: correctly rounded, for every input. float64: at most 0.85 ulp from the exact value
+    (0.7966 at 0x1.61b0a1215a545p-3, the worst of 2 * 10^7 samples).
     tanh(-x) = -tanh(x) in every bit, +-0 and tiny x give x, +-inf gives +-1, a NaN a NaN.
     Raises TypeError for other dtypes.
     """
@@ -46,7 +47,9 @@ def tanh(x: Array) -> Array:
 def logistic(x: Array) -> Array:
     """Return 1 / (1 + e^-x), elementwise, in x's shape and dtype.
 
-    float32: correctly rounded, for every input. float64: at most ULP ulp from the exact value.
+    float32: correctly rounded, for every input. float64: at most 0.65 ulp from the exact value
+    (0.6166 at -0x1.3f07280671a60p+5), but 0.82 where the result is subnormal, as that is rounded
+    twice (0.7910 at -0x1.6262487f2ddcdp+9); these are the worst of 2 * 10^7 samples.
     logistic(0) = 0.5, -inf gives +0, inf 1, a NaN a NaN. Raises TypeError for other dtypes.
     """
     (x,) = real_arrays(x=x)

@@ -7,6 +7,7 @@ several forms, it returns them by name and the fastest counts (see `measure`). T
 layer(x, W, b)               relu(x @ W + b)
 matmul(x, W)                 x @ W
 relu, softmax, log, log_softmax(x, grad_y)   (forward(x), backward(grad_y))
+tanh, logistic, silu, gelu, leaky_relu(x, grad_y)   the same
 predict(x, parameters)       the class of each sample; parameters: W1, W2, ..., biases as last rows
 sgd(p, g), momentum(p, g), adam(p, g)   p after an update; a copy of p changes from call to call
 train(x, y, parameters, batch_size, learning_rate)

@@ -5,7 +5,7 @@ import numpy as np
 import fastmlp
 
 from . import Array, Call
-from .package import Package
+from .package import ACTIVATIONS, Package
 
 
 def layer(x: Array, W: Array, b: Array) -> Call:
@@ -20,6 +20,7 @@ def matmul(x: Array, W: Array) -> Call:
 
 _package = Package(fastmlp)
 relu, log = _package.relu, _package.log
+tanh, logistic, silu, gelu, leaky_relu = map(_package.activation, ACTIVATIONS)
 softmax, log_softmax = _package.softmax, _package.log_softmax
 predict = _package.predict
 sgd, momentum, adam = _package.sgd, _package.momentum, _package.adam

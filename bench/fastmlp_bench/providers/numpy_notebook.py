@@ -1,5 +1,7 @@
 """NumPy as the notebook wrote it: a new array for every operation, ones appended for the bias."""
 
+from collections.abc import Callable
+
 from fastmlp import notebook
 
 from . import Array, Call, one_hot_rows
@@ -17,6 +19,22 @@ def layer(x: Array, W: Array, b: Array) -> Call:
 
 def relu(x: Array, grad_y: Array) -> Call:
     return lambda: (notebook.relu(x), notebook.relu_backward(x, grad_y))
+
+
+def _activation(name: str, keeps_y: bool) -> Callable[[Array, Array], Call]:
+    def form(x: Array, grad_y: Array) -> Call:
+        def call() -> tuple[Array, Array]:
+            y = notebook.activation(name, x)
+            return y, notebook.activation_backward(name, y if keeps_y else x, grad_y)
+
+        return call
+
+    return form
+
+
+tanh, logistic = _activation("tanh", True), _activation("logistic", True)
+silu, gelu = _activation("silu", False), _activation("gelu", False)
+leaky_relu = _activation("leaky_relu", False)
 
 
 def softmax(x: Array, grad_y: Array) -> Call:

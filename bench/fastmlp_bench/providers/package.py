@@ -1,10 +1,14 @@
 """What fastmlp and its reference do alike: the same names, from one package or the other."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import LEARNING_RATE, MOMENTUM, Array, Call
+
+
+ACTIVATIONS = "Tanh", "Logistic", "Silu", "Gelu", "LeakyRelu"
 
 
 class Package:
@@ -15,6 +19,10 @@ class Package:
 
     def relu(self, x: Array, grad_y: Array) -> Call:
         return _forward_and_backward(self.package.Relu(), x, grad_y)
+
+    def activation(self, name: str) -> Callable[[Array, Array], Call]:
+        """Return the operation of a class of this name."""
+        return lambda x, grad_y: _forward_and_backward(getattr(self.package, name)(), x, grad_y)
 
     def softmax(self, x: Array, grad_y: Array) -> Call:
         return _forward_and_backward(self.package.Softmax(), x, grad_y)

@@ -1,5 +1,7 @@
 """PyTorch, operation by operation."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -37,6 +39,35 @@ def relu(x: Array, grad_y: Array) -> Call:
             return torch.relu(tx), torch.ops.aten.threshold_backward(tg, tx, 0)
 
     return call
+
+
+def _activation(forward: Callable, backward: Callable) -> Callable[[Array, Array], Call]:
+    def form(x: Array, grad_y: Array) -> Call:
+        tx, tg = torch.from_numpy(x), torch.from_numpy(grad_y)
+
+        def call() -> tuple[torch.Tensor, torch.Tensor]:
+            with torch.inference_mode():
+                y = forward(tx)
+                return y, backward(tg, tx, y)
+
+        return call
+
+    return form
+
+
+tanh = _activation(torch.tanh, lambda g, x, y: torch.ops.aten.tanh_backward(g, y))
+logistic = _activation(torch.sigmoid, lambda g, x, y: torch.ops.aten.sigmoid_backward(g, y))
+silu = _activation(
+    torch.nn.functional.silu, lambda g, x, y: torch.ops.aten.silu_backward(g, x)
+)
+gelu = _activation(
+    lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+    lambda g, x, y: torch.ops.aten.gelu_backward(g, x, approximate="tanh"),
+)
+leaky_relu = _activation(
+    torch.nn.functional.leaky_relu,
+    lambda g, x, y: torch.ops.aten.leaky_relu_backward(g, x, 0.01, False),
+)
 
 
 def log(x: Array, grad_y: Array) -> Call:
