@@ -1,4 +1,4 @@
-"""exp, log, tanh and logistic over an array that fits in the L2 cache, on one thread, against NumPy."""
+"""exp, log, tanh and logistic over an array that fits in the L2 cache, one thread, beside NumPy."""
 
 import numpy as np
 import pytest

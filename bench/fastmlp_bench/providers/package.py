@@ -7,7 +7,6 @@ import numpy as np
 
 from . import LEARNING_RATE, MOMENTUM, Array, Call
 
-
 ACTIVATIONS = "Tanh", "Logistic", "Silu", "Gelu", "LeakyRelu"
 
 
