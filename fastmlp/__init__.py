@@ -23,7 +23,7 @@ from .operations.matmul import Matmul
 from .operations.matmul_relu import MatmulRelu
 from .operations.relu import Relu
 from .operations.softmax import Softmax
-from .operations.update import adam, momentum, sgd
+from .operations.update import adam, adamw, momentum, nesterov, sgd
 from .threads import get_num_threads, set_num_threads
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Softmax",
     "Tanh",
     "adam",
+    "adamw",
     "arithmetic",
     "compute_accuracy",
     "compute_loss",
@@ -51,6 +52,7 @@ __all__ = [
     "gradient_check",
     "mnist_dataset",
     "momentum",
+    "nesterov",
     "one_hot",
     "set_arithmetic",
     "set_num_threads",

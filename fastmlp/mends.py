@@ -18,6 +18,7 @@ USUAL = {
     "beta2": 0.999,
     "epsilon": 1e-8,
     "weight_decay": 1e-4,
+    "max_norm": 1.0,
     "tolerance": 1e-6,
     # of schedules
     "gamma": 0.1,

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import fastmlp
 
 from ..arithmetic_mode import get_arithmetic
+from ..plan.ways import STATES
 from ..startup import USER_ERROR, tell, write_nothing_more
 from .jobs import UserError, as_user_error
 
@@ -125,7 +126,7 @@ def _add_plan(commands: "argparse._SubParsersAction[_Parser]") -> None:
     plan.add_argument("sizes", type=_sizes, metavar="SIZES", help="such as 784-100-10")
     plan.add_argument("--batch-size", type=_count, metavar="N", help="default 128")
     plan.add_argument("--samples", type=_count, metavar="N", help="default 60000")
-    plan.add_argument("--optimizer", choices=["sgd", "momentum", "adam"], help="default adam")
+    plan.add_argument("--optimizer", choices=list(STATES), help="default adam")
     plan.add_argument("--dtype", choices=["float32", "float64"], help="default float32")
     plan.add_argument(
         "--zeros", action="store_true", help="inputs that are mostly zeros, as in images"

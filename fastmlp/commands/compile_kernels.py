@@ -54,8 +54,10 @@ def run_all(dtype: np.dtype[Any]) -> None:
     layer.backward(layer.forward(x, W, b))
     fastmlp.compute_loss(x, x)
     fastmlp.sgd([x], [x.copy()], 0.0)
-    fastmlp.momentum([x], [x.copy()], [x.copy()], 0.0, 0.0)
-    fastmlp.adam([x], [x.copy()], [x.copy()], [x.copy()], 1, 0.0)
+    for velocities in fastmlp.momentum, fastmlp.nesterov:
+        velocities([x], [x.copy()], [x.copy()], 0.0, 0.0)
+    for means in fastmlp.adam, fastmlp.adamw:
+        means([x], [x.copy()], [x.copy()], [x.copy()], 1, 0.0)
     model, labels = fastmlp.MLP([2, 2, 2], dtype=dtype, rng=0), np.array([0, 1, 0])
     model.fit(x, labels, epochs=1, validation=(x, labels))
     model.predict(x)

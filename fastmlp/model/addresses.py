@@ -8,6 +8,7 @@ import numpy as np
 from fastmlp_kernels import (
     activations,
     execute,
+    norm,
     product_walk,
     record,
     rows,
@@ -25,6 +26,7 @@ from ..checks import Array
 from ..plan.blocking import Machine, machine
 from ..plan.matmul import Layout
 from ..plan.table import Plan
+from ..plan.ways import STATES
 
 MOST_PRODUCTS = 1024
 DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
@@ -84,7 +86,7 @@ def compile_all(dtype: np.dtype[Any]) -> None:
 
 def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
     """Return the address of the kernel of an operation."""
-    if kind in ("sgd", "momentum", "adam"):
+    if kind in STATES:
         return int(weights.update_kernel(dtype, kind))
     if kind in record.ACTIVATIONS:
         return int(activations.activate_kernel(dtype, kind))
@@ -103,5 +105,7 @@ def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
         "join": lambda: rows.join_kernel(dtype),
         "gate": lambda: rows.gate_kernel(dtype),
         "add": lambda: rows.add_kernel(dtype),
+        "squares": lambda: norm.squares_kernel(dtype),
+        "clip": lambda: norm.clip_kernel(dtype),
     }
     return int(makers[kind]())

@@ -1,5 +1,6 @@
 """Epochs of training by plans: what data decides, the plan that is kept, the compiled steps."""
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -32,8 +33,8 @@ NO_ORDER = np.empty(0, np.int64)
 class Steps(NamedTuple):
     """What the steps of an epoch need, besides the arrays that they change.
 
-    constants: (steps, 8), see Schedule.constants; rides: see Schedule.rides; activation: each
-    hidden layer's.
+    constants: (steps, 8), see Schedule.constants; rides, max_norm, decay_bias: see Schedule;
+    activation: each hidden layer's.
     """
 
     sizes: tuple[int, ...]
@@ -43,6 +44,8 @@ class Steps(NamedTuple):
     batch_size: int
     rides: bool
     activation: tuple[str, ...]
+    max_norm: float = math.inf
+    decay_bias: bool = True
 
 
 class Weights(NamedTuple):
@@ -97,6 +100,7 @@ def _run(
     prepared = prepare(training)
     shared = prepared.words.copy()
     shared[record.STEPS], shared[record.LEFT] = count, samples
+    shared[record.MAX_NORM] = np.float64(steps.max_norm).view(np.int64)
     # Watches look at padding, too, which nobody writes: it has to be finite.
     memory = (np.zeros if prepared.watches else np.empty)(
         prepared.size + count * itemsize, np.uint8
@@ -122,7 +126,7 @@ def describe(
     training = Training(
         steps.sizes, steps.bias, x.itemsize, batch, last if last < batch else 0, num_threads,
         steps.optimizer, steps.rides, ordered, count >= FEWEST_STEPS, *passes, (),
-        steps.activation,
+        steps.activation, steps.max_norm < math.inf, steps.decay_bias,
     )  # fmt: skip
     return training._replace(groups=_groups(x, training)) if passes[1] else training
 

@@ -41,6 +41,8 @@ class Estimator(Parameters):
     _updates: ClassVar[dict[str, Callable[..., None]]]
     # The mean over samples, values (N,).
     _mean: Callable[[Array], Any]
+    # The sum of the squares of values (N,), in float64.
+    _sum_of_squares: Callable[[Array], float]
     _optimizer_state: Kept | None = None
     _last_forward: tuple[Layers, list[Any]]
     _last_logits: Array
@@ -85,6 +87,8 @@ class Estimator(Parameters):
         optimizer: str = "adam",
         momentum: float = 0.9,
         weight_decay: float = 0.0,
+        max_norm: float | None = None,
+        decay_bias: bool = True,
         shuffle: bool = True,
         validation: tuple[Array, ArrayLike] | None = None,
         patience: int | None = None,
@@ -100,15 +104,17 @@ class Estimator(Parameters):
 
         y: integers (N,) below the number of classes, or one-hot rows. The loss is the mean of a
         batch, of which the last of an epoch may be smaller; batch_size N or more is all at once.
-        learning_rate: a number, or one for each step of all epochs. optimizer: "sgd", "momentum"
-        (with `momentum`) or "adam" (0.9, 0.999, 1e-8); weight_decay: times W, added to the gradient
-        of every parameter. shuffle: a new order in each epoch, drawn from `rng`: None, a seed or a
-        PCG64 generator. validation: (x, y) to evaluate after each epoch. patience: end when its
-        `monitor`, "loss" or "accuracy", was not better than ever for so many epochs; restore_best:
-        leave the weights and optimizer_state of the best. resume: go on from `optimizer_state`,
-        where there is one, instead of zeros. progress: show a bar. callback: called with the
-        history after each epoch; a true result ends the training. check_finite: whether NaN and inf
-        end it, too.
+        learning_rate: a number, or one for each step of all epochs. optimizer: "sgd", "momentum" or
+        "nesterov" (with `momentum`), "adam" or "adamw" (0.9, 0.999, 1e-8). weight_decay: times W,
+        added to the gradient of every parameter; with adamw, learning_rate times that is taken from
+        W instead. decay_bias: whether biases decay, too. max_norm: the largest 2-norm of all
+        gradients of a step; beyond it they are scaled to it, before any decay. shuffle: a new order
+        in each epoch, drawn from `rng`: None, a seed or a PCG64 generator. validation: (x, y) to
+        evaluate after each epoch. patience: end when its `monitor`, "loss" or "accuracy", was not
+        better than ever for so many epochs; restore_best: leave the weights and optimizer_state of
+        the best. resume: go on from `optimizer_state`, where there is one, instead of zeros.
+        progress: show a bar. callback: called with the history after each epoch; a true result ends
+        the training. check_finite: whether NaN and inf end it, too.
 
         An epoch is one compiled call, and its bits are those of forward, backward and update for
         each batch. Weights and optimizer_state change at its end: Ctrl-C leaves them as the last
@@ -118,8 +124,9 @@ class Estimator(Parameters):
         """
         data = checked_data(self, x, y)
         schedule = checked_schedule(
-            len(data.x), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay
-        )
+            len(data.x), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay,
+            max_norm, decay_bias,
+        )  # fmt: skip
         evaluated = checked_validation(self, validation, check_finite)
         stopping = checked_stopping(self, patience, monitor, restore_best, validation)
         state = starting_state(self, optimizer, resume)
@@ -141,6 +148,8 @@ class Estimator(Parameters):
         optimizer: str = "adam",
         momentum: float = 0.9,
         weight_decay: float = 0.0,
+        max_norm: float | None = None,
+        decay_bias: bool = True,
         shuffle: bool = True,
         rng: Rng = None,
         check_finite: bool = True,
@@ -153,8 +162,8 @@ class Estimator(Parameters):
         """
         return self.fit(
             x, y, epochs=1, batch_size=batch_size, learning_rate=learning_rate,
-            optimizer=optimizer, momentum=momentum, weight_decay=weight_decay, shuffle=shuffle,
-            resume=True, rng=rng, check_finite=check_finite,
+            optimizer=optimizer, momentum=momentum, weight_decay=weight_decay, max_norm=max_norm,
+            decay_bias=decay_bias, shuffle=shuffle, resume=True, rng=rng, check_finite=check_finite,
         )  # fmt: skip
 
     def predict_log_proba(self, x: Array, *, check_finite: bool = True) -> Array:

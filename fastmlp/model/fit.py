@@ -4,19 +4,20 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, all_finite
 from ..labels import one_hot
-from .fit_checks import BETA1, BETA2, EPSILON, Data, Schedule
+from .fit_checks import Data, Schedule
 from .history import History
 from .optimizer_state import Kept
 from .parameters import shuffled
 from .progress import progress_bar
 from .stopping import Stopping, Watch
+from .updating import update
 
 if TYPE_CHECKING:
     from .estimator import Estimator
@@ -178,8 +179,7 @@ def composed_epoch(
     """One epoch as forward, backward and update for each batch: the definition of an epoch."""
     x, labels, order = data
     worker = model._worker()
-    parameters, gradients = worker.flat_parameters, worker.flat_gradients
-    state = [[half] for half in states.reshape(-1, parameters.size)]
+    state = [[half] for half in states.reshape(-1, worker.flat_parameters.size)]
     losses, hits = [], 0
     for batch, step in enumerate(schedule.steps(number)):
         mine = slice(batch * schedule.batch_size, (batch + 1) * schedule.batch_size)
@@ -189,18 +189,8 @@ def composed_epoch(
         hits += count_hits(worker._last_logits, losses[-1], label)
         scale = model.dtype.type(1 / len(label))
         worker.backward(one_hot(label, model.sizes[-1], model.dtype) * scale)
-        with np.errstate(all="ignore"):
-            if schedule.weight_decay != 0:
-                decay = model.dtype.type(schedule.weight_decay)
-                gradients[...] = gradients + decay * parameters
-        rate = float(schedule.rates[step])
-        more: tuple[Any, ...] = {
-            "sgd": (rate,),
-            "momentum": (*state, rate, schedule.momentum),
-            "adam": (*state, schedule.done + step + 1, rate, BETA1, BETA2, EPSILON),
-        }[schedule.optimizer]
-        model._updates[schedule.optimizer]([parameters], [gradients], *more)
-    return Epoch(parameters, np.concatenate(losses), hits)
+        update(worker, schedule, state, step)
+    return Epoch(worker.flat_parameters, np.concatenate(losses), hits)
 
 
 def sample_losses(log_prob: Array, labels: Array) -> Array:

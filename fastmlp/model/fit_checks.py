@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..checks import Array, dtype_error, not_finite, plain_array, positive, shape_error
 from ..labels import class_labels
 from ..mends import usual
-from ..operations.update_checks import decay_rate, real_number
+from ..operations.update_checks import decay_rate, real_number, weight_decay_number
 from ..plan.ways import STATES
 from ..schedules import count_steps
 
@@ -56,13 +56,16 @@ class Schedule(NamedTuple):
     epochs: int
     largest_rate: float  # without its sign
     kept: dict[int, Array]  # the constants of some epochs
+    max_norm: float  # inf for none
+    decay_bias: bool  # true without decay
     done: int = 0  # steps that the optimizer has made before
 
     def rides(self, dtype: np.dtype[Any]) -> bool:
         """Return whether an update is W - rate * gradient, with finite rates of a dtype."""
         # Rounded to float32, a number is infinite from its largest and half of the last place on.
         limit = 2.0**128 - 2.0**103 if dtype.itemsize == 4 else math.inf
-        return self.optimizer == "sgd" and self.weight_decay == 0 and self.largest_rate < limit
+        simple = self.optimizer == "sgd" and self.weight_decay == 0 and self.max_norm == math.inf
+        return simple and self.largest_rate < limit
 
     def steps(self, epoch: int) -> range:
         """Return the numbers of an epoch's steps, counted from the first epoch on."""
@@ -72,7 +75,8 @@ class Schedule(NamedTuple):
     def constants(self, epoch: int) -> Array:
         """Return what the kernel needs: (steps, 8) float64, weight decay and the update's own.
 
-        sgd: (rate,); momentum: (rate, momentum); Adam: (b1, 1 - b1, b2, 1 - b2, s, c, epsilon).
+        sgd: (rate,); momentum and nesterov: (rate, momentum); Adam and AdamW: (b1, 1 - b1, b2,
+        1 - b2, s, c, epsilon). AdamW has in place of weight decay what it keeps of W.
         """
         # Of some epochs at once: one by one, they took a tenth of the time of a small one.
         each = len(self.rates) // self.epochs
@@ -88,7 +92,10 @@ class Schedule(NamedTuple):
         rates = self.rates[steps.start : steps.stop]
         constants = np.zeros((len(steps), CONSTANTS_EACH))
         constants[:, 0] = self.weight_decay
-        if self.optimizer == "adam":
+        if self.optimizer == "adamw":
+            with np.errstate(over="ignore"):
+                constants[:, 0] = 1 - rates * self.weight_decay
+        if self.optimizer in ("adam", "adamw"):
             b1, b2 = (
                 powers(beta, range(self.done + steps.start + 1, self.done + steps.stop + 1))
                 for beta in (BETA1, BETA2)
@@ -159,6 +166,8 @@ def checked_schedule(
     optimizer: object,
     momentum: object,
     weight_decay: object,
+    max_norm: object = None,
+    decay_bias: object = True,
 ) -> Schedule:
     """Return the schedule of `fit`'s arguments, or raise."""
     if not isinstance(optimizer, str) or optimizer not in STATES:
@@ -167,13 +176,20 @@ def checked_schedule(
         )
     epochs = positive("epochs", epochs)
     batch_size = min(positive("batch_size", batch_size), samples)
-    decay = real_number("weight_decay", weight_decay)
-    if not 0 <= decay < math.inf:
-        raise shape_error("weight_decay", "0 or more", decay, usual("weight_decay"))
+    decay = weight_decay_number(weight_decay)
+    norm = math.inf if max_norm is None else real_number("max_norm", max_norm)
+    if not norm > 0:
+        raise shape_error("max_norm", "a number above 0, or None", norm, usual("max_norm"))
+    if not isinstance(decay_bias, bool | np.bool):
+        got = type(decay_bias).__name__
+        raise dtype_error("decay_bias", "True or False", got, "pass decay_bias=False")
+    spares = not decay_bias and decay > 0
     steps = count_steps(samples, epochs, batch_size)
     rates = _rates(learning_rate, steps, epochs)
     mu, largest = decay_rate("momentum", momentum), float(np.abs(rates).max())
-    return Schedule(optimizer, rates, mu, decay, batch_size, epochs, largest, {})
+    return Schedule(
+        optimizer, rates, mu, decay, batch_size, epochs, largest, {}, norm, not spares
+    )  # fmt: skip
 
 
 def _rates(learning_rate: Any, steps: int, epochs: int) -> Array:

@@ -14,7 +14,7 @@ from ..operations.log_softmax import LogSoftmax
 from ..operations.loss import mean
 from ..operations.matmul_relu import affine, gradient_below
 from ..operations.softmax import Softmax
-from ..operations.update import adam, momentum, sgd
+from ..operations.update import adam, adamw, momentum, nesterov, sgd, sum_of_squares
 from ..threads import threads_for
 from . import epochs
 from .estimator import Estimator, Layers
@@ -47,9 +47,12 @@ class MLP(Estimator):
     _updates: ClassVar[dict[str, Callable[..., None]]] = {
         "sgd": sgd,
         "momentum": momentum,
+        "nesterov": nesterov,
         "adam": adam,
+        "adamw": adamw,
     }
     _mean = staticmethod(mean)
+    _sum_of_squares = staticmethod(sum_of_squares)
     _compiled: tuple[Callable[..., int], Array, Array, Array, Predictor] | None = None
 
     def predict(self, x: Array, *, check_finite: bool = True) -> Array:
@@ -185,6 +188,7 @@ class MLP(Estimator):
         steps = epochs.Steps(
             self.sizes, self.bias, schedule.optimizer, schedule.constants(number),
             schedule.batch_size, schedule.rides(self.dtype), self.activation,
+            schedule.max_norm, schedule.decay_bias,
         )  # fmt: skip
         weights = epochs.Weights(parameters, states, losses)
         threads = threads_for(schedule.batch_size * parameters.size)

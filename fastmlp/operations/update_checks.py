@@ -1,5 +1,6 @@
 """What the updates check before they write, for the compiled ones and the reference."""
 
+import math
 from collections.abc import Iterable
 from numbers import Real
 from typing import NamedTuple
@@ -36,6 +37,14 @@ def decay_rate(name: str, value: object) -> float:
     if not 0 <= rate < 1:
         raise shape_error(name, "0 <= value < 1", rate, usual(name))
     return rate
+
+
+def weight_decay_number(value: object) -> float:
+    """Return `value` as a float; ValueError unless it is 0 or more, and finite."""
+    decay = real_number("weight_decay", value)
+    if not 0 <= decay < math.inf:
+        raise shape_error("weight_decay", "0 or more", decay, usual("weight_decay"))
+    return decay
 
 
 def step_number(step: object) -> int:

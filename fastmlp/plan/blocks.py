@@ -108,10 +108,14 @@ def _of_groups(layer: Layer, training: Training, thread: int, machine: Machine) 
     ]
 
 
+def given_start(block: Block) -> int:
+    """Return where the block starts in the parameters, in elements."""
+    return block.layer.start + block.first * block.layer.outputs + block.column
+
+
 def given_places(block: Block, itemsize: int, size: int) -> tuple[int, int, int]:
     """Return where the caller has the block and its states; size: the elements of all weights."""
-    layer = block.layer
-    start = (layer.start + block.first * layer.outputs + block.column) * itemsize
+    start = given_start(block) * itemsize
     return at(PARAMETERS, start), at(STATES, start), at(STATES, start + size * itemsize)
 
 

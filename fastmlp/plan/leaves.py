@@ -10,7 +10,7 @@ from fastmlp_kernels.record import LEAF, WORD
 
 from . import samples, sparse
 from .blocking import count_leaves, count_levels, panel_width, runs_of_leaves
-from .blocks import Block, column_start
+from .blocks import Block, column_start, given_start
 from .product import default_panels, product
 from .state import LEAF_WORDS, State, count_words
 from .ways import Layer, run_of_leaves
@@ -113,7 +113,7 @@ def pairs(state: State) -> tuple[int, int]:
 def join(state: State, block: Block, pairs: int, count: int) -> int:
     """Add the parts of a block's gradient; return where the sum is."""
     itemsize, layer = state.itemsize, block.layer
-    start = layer.start + block.first * layer.outputs + block.column
+    start = given_start(block)
     if layer.by_columns:  # behind all parameters
         start = state.size + column_start(layer, block.column, block.first, block.stride)
     state.builder.operation(

@@ -43,7 +43,10 @@ class Buffers:
 
 @dataclass
 class State:
-    """One plan under way. size: the elements of all weights; `batch` samples are a step's now."""
+    """One plan under way. size: the elements of all weights; `batch` samples are a step's now.
+
+    gradients, squares: all gradients, and the sums of their leaves' squares, where a plan clips.
+    """
 
     training: Training
     builder: Builder
@@ -56,6 +59,8 @@ class State:
     parts: int = 0
     part_size: int = 0
     partials: list[int] = field(default_factory=list)
+    gradients: int = 0
+    squares: int = 0
     shared: Buffers | None = None
     own: Buffers | None = None
     now: Buffers = field(default_factory=lambda: Buffers(False, 0))

@@ -4,14 +4,14 @@ A step has two stages, which threads share as tasks: blocks of samples, then blo
 whose gradients sum over all samples of the batch. Before them, large layers have a stage each, by
 columns, after one that gathers the samples where these are shuffled, or finds their zeros. A batch
 of many leaves is cut the other way: a task takes a run of leaves of samples through both, and the
-tree joins the runs' gradients.
+tree joins the runs' gradients. A limit for the gradients' norm makes three stages of the second.
 """
 
 from functools import lru_cache
 
 from fastmlp_kernels.record import LEAF
 
-from . import leaves, samples, sparse, weights
+from . import clipping, leaves, samples, sparse, weights
 from .blocking import Machine, count_leaves, padded_row, panel_width
 from .blocks import cut
 from .state import State, one_bits
@@ -64,7 +64,10 @@ def _step(state: State, rows: int) -> None:
             elif layer.by_columns:
                 samples.by_columns(state, layer)
         samples.run(state)
-    weights.update(state)
+    if state.training.clips:
+        clipping.update(state)
+    else:
+        weights.update(state)
 
 
 def _place(state: State, batches: list[int]) -> None:
@@ -78,6 +81,8 @@ def _place(state: State, batches: list[int]) -> None:
     others = [rows for rows in batches if not run_of_leaves(rows, training.threads)]
     if others:
         state.shared = state.place(max(others), is_own=False)
+    if training.clips:
+        clipping.place(state, bool(others))
     if len(others) < len(batches):
         most = max(len(leaves.runs(state, rows)) for rows in batches if rows not in others)
         leaves.place(state, most)

@@ -26,7 +26,7 @@ FEWEST_PANELS = 2
 ACTIVATIONS = ("relu", *OPERATIONS, "identity")
 
 # How many arrays of state each optimizer keeps, of the size of the parameters.
-STATES = {"sgd": 0, "momentum": 1, "adam": 2}
+STATES = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adamw": 2}
 
 
 class Training(NamedTuple):
@@ -36,7 +36,8 @@ class Training(NamedTuple):
     FEWEST_STEPS or more. rides: the update is W - rate * gradient, with rates that are finite.
     skips: whether hidden layers may pass over zeros, and the first one shall. groups: those of the
     first layer's inputs that each thread has, where they are tasks. activation: each hidden
-    layer's, or nothing if all are relu.
+    layer's, or nothing if all are relu. clips: whether the gradients' norm has a limit.
+    decay_bias: whether biases have the others' weight decay.
     """
 
     sizes: tuple[int, ...]
@@ -53,6 +54,8 @@ class Training(NamedTuple):
     skips_x: bool
     groups: tuple[tuple[int, ...], ...]
     activation: tuple[str, ...] = ()
+    clips: bool = False
+    decay_bias: bool = True
 
 
 @dataclass

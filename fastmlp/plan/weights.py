@@ -13,7 +13,7 @@ from fastmlp_kernels.record import LEAF, PANEL_WORDS, RATE
 
 from . import leaves, sparse
 from .blocking import panel_width, whole_lines
-from .blocks import Block, given_places, places
+from .blocks import Block, given_places, given_start, places
 from .product import default_panels, product
 from .state import State
 from .table import at
@@ -53,36 +53,47 @@ def after(state: State) -> None:
 
 def update(state: State) -> None:
     """The stage of the weights' blocks."""
-    builder, start = state.builder, len(state.builder.tasks)
-    by_leaves = run_of_leaves(state.batch, state.training.threads) > 0
-    pairs = leaves.pairs(state) if by_leaves else (0, 0)
+    builder, start, pairs = state.builder, len(state.builder.tasks), pairs_of_parts(state)
     for block in state.blocks:
         first = builder.mark()
-        rides = state.training.rides and not by_leaves
-        if by_leaves:
-            _update(state, block, leaves.join(state, block, *pairs))
-        elif block.layer.skips:
-            rides = rides and state.batch <= LEAF
-            gradient = sparse.gradient(state, block, rides)
-            if not rides:
-                _update(state, block, gradient)
-        else:
-            gradient = _gradient(state, block, rides)
-            if not rides:
-                _update(state, block, gradient)
-        if block.layer.skips and not (state.training.rides and state.batch <= LEAF):
-            _watch(state, block, signs=0)
-        _renew_copies(state, block)
+        finish(state, block, gradient(state, block, pairs))
         builder.task(range(first, builder.mark()), 0, state.batch, state.batch)
     builder.stage(start, state.ends)
+
+
+def pairs_of_parts(state: State) -> tuple[int, int] | None:
+    """Return the pairs of parts that the tree adds, where the batch is cut by leaves."""
+    by_leaves = run_of_leaves(state.batch, state.training.threads) > 0
+    return leaves.pairs(state) if by_leaves else None
+
+
+def gradient(state: State, block: Block, pairs: tuple[int, int] | None) -> int:
+    """The block's gradient; return where it is, or 0 if its product has made the update."""
+    if pairs is not None:
+        return leaves.join(state, block, *pairs)
+    layer, rides = block.layer, state.training.rides
+    rides = rides and (not layer.skips or state.batch <= LEAF)
+    place = (sparse.gradient if layer.skips else _gradient)(state, block, rides)
+    return 0 if rides else place
+
+
+def finish(state: State, block: Block, gradient: int) -> None:
+    """Update a block by its gradient, if there is one, watch it, and renew the copies of it."""
+    if gradient:
+        _update(state, block, gradient)
+        if block.layer.skips:
+            _watch(state, block, signs=0)
+    _renew_copies(state, block)
 
 
 def _gradient(state: State, block: Block, rides: bool) -> int:
     """The product that is the block's gradient, or at once its update; return where it is."""
     builder, layer, itemsize = state.builder, block.layer, state.itemsize
-    (x, x_row), size = state.layer_input(layer), 0
+    (x, x_row), size, row = state.layer_input(layer), 0, block.stride
     rows, target = block.stop - block.first, places(block, itemsize, state.size)[0]
-    if not rides:
+    if state.training.clips:  # among all gradients, in their order
+        target, row = state.gradients + given_start(block) * itemsize, layer.outputs
+    elif not rides:
         size = whole_lines(block.size * itemsize)
         target = builder.scratch(0, size)
     panels = default_panels(builder, rows, block.columns)
@@ -91,18 +102,25 @@ def _gradient(state: State, block: Block, rides: bool) -> int:
         a=x + block.first * itemsize, a_row=1, a_step=x_row,
         ones=state.one if block.has_bias else 0,
         b=state.now.grad[layer.number] + block.column * itemsize, b_row=layer.row,
-        c=target, c_row=block.stride, rate=at(RATE) if rides else 0,
+        c=target, c_row=row, rate=at(RATE) if rides else 0,
     )  # fmt: skip
     return target
 
 
 def _update(state: State, block: Block, gradient: int) -> None:
-    W, first_state, second_state = places(block, state.itemsize, state.size)
-    count = STATES[state.training.optimizer]
-    state.builder.operation(
-        state.training.optimizer, w=W, gradient=gradient, size=block.size,
-        first_state=first_state if count > 0 else 0, second_state=second_state if count > 1 else 0,
-    )  # fmt: skip
+    training, decayed = state.training, block.size
+    if block.has_bias and not training.decay_bias:
+        decayed -= block.stride
+    count = 1 + STATES[training.optimizer]
+    arrays = (*places(block, state.itemsize, state.size)[:count], 0, 0)
+    for start, stop in (0, decayed), (decayed, block.size):
+        by = start * state.itemsize
+        W, first_state, second_state = (place + by if place else 0 for place in arrays[:3])
+        if start < stop:
+            state.builder.operation(
+                training.optimizer, w=W, gradient=gradient + by, size=stop - start,
+                first_state=first_state, second_state=second_state, without_decay=int(start > 0),
+            )  # fmt: skip
 
 
 def _watch(state: State, block: Block, signs: int) -> None:

@@ -17,7 +17,7 @@ from .mlp import MLP, NotebookMLP
 from .relu import Relu
 from .softmax import Softmax
 from .training import compute_accuracy, test, train_one_step
-from .update import adam, momentum, sgd
+from .update import adam, adamw, momentum, nesterov, sgd
 
 __all__ = [
     "MLP",
@@ -36,6 +36,7 @@ __all__ = [
     "Softmax",
     "Tanh",
     "adam",
+    "adamw",
     "arithmetic",
     "compute_accuracy",
     "compute_loss",
@@ -44,6 +45,7 @@ __all__ = [
     "gradient_check",
     "mnist_dataset",
     "momentum",
+    "nesterov",
     "one_hot",
     "set_arithmetic",
     "set_num_threads",

@@ -22,15 +22,16 @@ def tree_of_chains(count: int, step: Callable[[int, Array], Array], zero: Array)
         for k in range(start, min(start + LEAF, count)):
             total = step(k, total)
         leaves.append(total)
-    return _tree(leaves)
+    return tree(leaves)
 
 
-def _tree(leaves: list[Array]) -> Array:
+def tree(leaves: list[Array]) -> Array:
+    """Add the sums of leaves, of which there is at least one."""
     if len(leaves) == 1:
         return leaves[0]
     half = 1 << (len(leaves) - 1).bit_length() - 1  # the largest power of two below their number
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(_tree(leaves[:half]) + _tree(leaves[half:]))
+        return np.asarray(tree(leaves[:half]) + tree(leaves[half:]))
 
 
 def matmul(a: Array, b: Array) -> Array:

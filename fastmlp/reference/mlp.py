@@ -15,7 +15,7 @@ from .loss import mean
 from .matmul import matmul
 from .matmul_relu import affine
 from .softmax import Softmax
-from .update import adam, momentum, sgd
+from .update import adam, adamw, momentum, nesterov, sgd, sum_of_squares
 
 
 class MLP(Estimator):
@@ -28,9 +28,12 @@ class MLP(Estimator):
     _updates: ClassVar[dict[str, Callable[..., None]]] = {
         "sgd": sgd,
         "momentum": momentum,
+        "nesterov": nesterov,
         "adam": adam,
+        "adamw": adamw,
     }
     _mean = staticmethod(mean)
+    _sum_of_squares = staticmethod(sum_of_squares)
 
     def predict(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the class (N,) of each sample of x (N, ...): that of the first largest logit."""

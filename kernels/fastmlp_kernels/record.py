@@ -21,6 +21,7 @@ LEFT, FAILED, STEPS, STEPS_DONE, HITS_DONE = range(32, 37)
 LAST_ROWS, THREADS, OWN_PLACE, OWN_BYTES, TEAM = range(37, 42)
 OPERATIONS, TASKS, STAGES, PROGRAMS = range(42, 46)  # addresses of the plan's tables
 PACKS, ROOM, FIRST, STOP, NEGATIVE = range(46, 51)  # of a prediction: see execute.predict
+MAX_NORM = 52  # the bits of a float64, where a plan clips
 WORKER = 51  # the address of what threads run; ROOM is what single products need, too
 KERNELS, TILES, ROWS_KERNELS = 64, 112, 160  # addresses: kernels by opcode, micro-kernels by number
 SHARED_WORDS = 192
@@ -32,6 +33,7 @@ ACTIVATIONS = ("tanh", "logistic", "silu", "gelu", "leaky_relu")
 OPERATION_WORDS = 40
 OPCODE, CHUNK, MOST = range(3)
 _COMMON = ("opcode", "chunk", "most")
+_UPDATE = ("w", "gradient", "first_state", "second_state", "size", "without_decay")
 FIELDS = {
     # C = gate(relu(A @ B + bias)) or C - rate * (A @ B); see product_walk.py. relu: 1, or with a
     # gate BY_SLOPE, where it is a factor itself.
@@ -64,10 +66,15 @@ FIELDS = {
     "add": ("parts", "apart", "size", "pairs", "count"),
     "watch": ("values", "row_size", "size", "signs"),
     "rates": ("rates",),
-    "sgd": ("w", "gradient", "first_state", "second_state", "size"),
-    "momentum": ("w", "gradient", "first_state", "second_state", "size"),
-    "adam": ("w", "gradient", "first_state", "second_state", "size"),
+    **dict.fromkeys(("sgd", "momentum", "adam"), _UPDATE),
     "argmax": ("logits", "row_size", "columns", "classes"),
+    **dict.fromkeys(("nesterov", "adamw"), _UPDATE),
+    # The norm of all gradients, and a block's gradient with no larger one; see norm.py.
+    "squares": ("values", "size", "sums"),
+    "clip": (
+        *("gradient", "row", "target", "rows", "columns", "width"),
+        *("sums", "each", "count", "scratch"),
+    ),
     # z = f(z) and its slope, an operation for each activation; see activations.py.
     **dict.fromkeys(ACTIVATIONS, ("z", "slope", "row_size", "columns")),
 }
@@ -94,8 +101,7 @@ TILE_FIELDS = ("number", "rows", "count")
 BEFORE, WHOLE, LAST, AFTER = range(4)
 
 LEAF, LINE, BLOCK_ROWS, WORD = 256, 64, 48, 64
-BY_SLOPE = 2  # in the place of a product's `relu`
-CONSTANTS_EACH = 8  # float64 of a step: weight decay, then those of the update, see update.py
+CONSTANTS_EACH = 8  # float64 of a step: weight decay, then those of the update, see fit_checks.py
 
 TEAM_LINES = 2  # cache lines of a team, before one of each thread; see team.py
 

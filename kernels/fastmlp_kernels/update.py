@@ -2,8 +2,10 @@
 
 sgd:      p = p - lr * g
 momentum: v = mu * v + g; p = p - lr * v
+nesterov: v = mu * v + g; p = p - lr * (g + mu * v)
 Adam:     m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * (g * g);
           p = p - (s * m) / (sqrt(v) / c + eps), s = lr / (1 - b1^t), c = sqrt(1 - b2^t)
+AdamW:    the same with keep * p in place of p, keep = 1 - lr * decay
 
 `table` (int64) has a row for each parameter: its size in bytes, then the addresses of the
 parameter, its gradient, and up to two arrays of state, all contiguous, aligned and of one dtype.
@@ -42,8 +44,25 @@ def momentum_array(p, g, velocity, learning_rate, momentum):
 
 
 @jit
+def nesterov_array(p, g, velocity, learning_rate, momentum):
+    """One array; the scalars have its dtype."""
+    least = negligible_beside(learning_rate)
+    for i in range(p.size):
+        v = decayed(momentum, velocity[i]) + g[i]
+        velocity[i] = v
+        ahead = g[i] + decayed(momentum, v)
+        p[i] = p[i] - learning_rate * without_tiny(ahead, p[i], least)
+
+
+@jit
 def adam_array(p, g, mean, square, decay, scale):
     """One array; decay: (b1, 1 - b1, b2, 1 - b2), scale: (s, c, eps), of its dtype."""
+    adamw_array(p, g, mean, square, decay, scale, p.dtype.type(1))
+
+
+@jit
+def adamw_array(p, g, mean, square, decay, scale, keep):
+    """The same, of what the decay keeps of p."""
     b1, rest1, b2, rest2 = decay
     s, c, epsilon = scale
     # The divisor is at least epsilon; with one below 0 nothing is known of it.
@@ -54,7 +73,8 @@ def adam_array(p, g, mean, square, decay, scale):
         v = b2 * square[i] + rest2 * (gradient * gradient)
         mean[i] = m
         square[i] = v
-        p[i] = p[i] - (s * without_tiny(m, p[i], least)) / (np.sqrt(v) / c + epsilon)
+        kept = keep * p[i]
+        p[i] = kept - (s * without_tiny(m, kept, least)) / (np.sqrt(v) / c + epsilon)
 
 
 # What threads share: how many have finished, addresses, the table's rows, an element's bytes;
@@ -96,6 +116,19 @@ def _momentum(zero):
     return momentum_of_lists
 
 
+def _nesterov(zero):
+    def nesterov_of_lists(data, _, thread):
+        it = Lists(*fields_at(data, FIELDS))
+        constants = array_at(np.float64(0), it.constants, 2)
+        for row in range(it.rows):
+            p, g = _my_part(zero, it, row, 1, thread), _my_part(zero, it, row, 2, thread)
+            velocity, real = _my_part(zero, it, row, 3, thread), p.dtype.type
+            nesterov_array(p, g, velocity, real(constants[0]), real(constants[1]))
+        add_one(data)
+
+    return nesterov_of_lists
+
+
 def _adam(zero):
     def adam_of_lists(data, _, thread):
         it = Lists(*fields_at(data, FIELDS))
@@ -109,6 +142,22 @@ def _adam(zero):
         add_one(data)
 
     return adam_of_lists
+
+
+def _adamw(zero):
+    def adamw_of_lists(data, _, thread):
+        it = Lists(*fields_at(data, FIELDS))
+        k = array_at(np.float64(0), it.constants, 8)
+        for row in range(it.rows):
+            p, g = _my_part(zero, it, row, 1, thread), _my_part(zero, it, row, 2, thread)
+            mean, square = _my_part(zero, it, row, 3, thread), _my_part(zero, it, row, 4, thread)
+            real = p.dtype.type
+            decay = real(k[0]), real(k[1]), real(k[2]), real(k[3])
+            scale = real(k[4]), real(k[5]), real(k[6])
+            adamw_array(p, g, mean, square, decay, scale, real(k[7]))
+        add_one(data)
+
+    return adamw_of_lists
 
 
 @kernel(
@@ -135,7 +184,9 @@ class UpdateKernel(SharedKernel):
 
 sgd = UpdateKernel(_sgd)  # constants: (lr,)
 momentum = UpdateKernel(_momentum)  # (lr, mu)
+nesterov = UpdateKernel(_nesterov)  # (lr, mu)
 adam = UpdateKernel(_adam)  # (b1, 1 - b1, b2, 1 - b2, s, c, eps)
+adamw = UpdateKernel(_adamw)  # the same, then keep
 
 
 @kernel(lambda real: (result(types.int64, 2), integer, *[packed(real, 1)] * MOST_ARRAYS))

@@ -13,7 +13,13 @@ from fastmlp_kernels.jit import address_of, jit
 from fastmlp_kernels.memory import array_at, load, store, transpose_block
 from fastmlp_kernels.operands import KERNEL, moved, operation_at, own_at, panel_at, place, word
 from fastmlp_kernels.record import CONSTANTS, CONSTANTS_EACH, PANEL_WORDS, STEPS
-from fastmlp_kernels.update import adam_array, momentum_array, sgd_array
+from fastmlp_kernels.update import (
+    adam_array,
+    adamw_array,
+    momentum_array,
+    nesterov_array,
+    sgd_array,
+)
 
 _pack_at, _rates_at = operation_at["pack"], operation_at["rates"]
 _update_at = operation_at["sgd"]  # of every update
@@ -85,20 +91,26 @@ def _rates(zero):
 
 
 @jit
-def _prepared(zero, row, shared, own):
-    """What an update needs: W, its gradient with the weight decay, its states, the constants."""
+def _arrays(zero, row, shared, own):
+    """What an update needs: W, its gradient, its states, the step's constants."""
     it = _update_at(row)
     constants = array_at(np.float64(0), word(shared, CONSTANTS), CONSTANTS_EACH)
     W = array_at(zero, place(it.w, shared, own), it.size)
     g = array_at(zero, place(it.gradient, shared, own), it.size)
     first_state = array_at(zero, place(it.first_state, shared, own), it.size)
     second_state = array_at(zero, place(it.second_state, shared, own), it.size)
-    if constants[0] != 0:
+    return W, g, first_state, second_state, constants
+
+
+@jit
+def _prepared(zero, row, shared, own):
+    """The same, the gradient with the weight decay."""
+    W, g, first_state, second_state, constants = _arrays(zero, row, shared, own)
+    if constants[0] != 0 and not _update_at(row).without_decay:
         decay = W.dtype.type(constants[0])
         for i in range(W.size):
             g[i] = g[i] + decay * W[i]
     return W, g, first_state, second_state, constants
-
 
 
 def _sgd(zero):
@@ -118,19 +130,47 @@ def _momentum(zero):
     return momentum
 
 
+def _nesterov(zero):
+    def nesterov(row, shared, own):
+        W, g, velocity, _, constants = _prepared(zero, row, shared, own)
+        real = W.dtype.type
+        nesterov_array(W, g, velocity, real(constants[1]), real(constants[2]))
+
+    return nesterov
+
+
+@jit
+def _adams(W, k):
+    """Adam's constants, rounded: the decays of its means, and its scale."""
+    real = W.dtype.type
+    return (real(k[1]), real(k[2]), real(k[3]), real(k[4])), (real(k[5]), real(k[6]), real(k[7]))
+
+
 def _adam(zero):
     def adam(row, shared, own):
         W, g, mean, square, constants = _prepared(zero, row, shared, own)
-        real = W.dtype.type
-        b1, rest1, b2, rest2 = constants[1], constants[2], constants[3], constants[4]
-        s, c, epsilon = constants[5], constants[6], constants[7]
-        decays = real(b1), real(rest1), real(b2), real(rest2)
-        adam_array(W, g, mean, square, decays, (real(s), real(c), real(epsilon)))
+        adam_array(W, g, mean, square, *_adams(W, constants))
 
     return adam
 
 
-_OPTIMIZERS = {"sgd": _sgd, "momentum": _momentum, "adam": _adam}
+def _adamw(zero):
+    def adamw(row, shared, own):
+        W, g, mean, square, constants = _arrays(zero, row, shared, own)
+        keep = 1.0 if _update_at(row).without_decay else constants[0]
+        decays, scale = _adams(W, constants)
+        adamw_array(W, g, mean, square, decays, scale, W.dtype.type(keep))
+
+    return adamw
+
+
+_OPTIMIZERS = {
+    "sgd": _sgd,
+    "momentum": _momentum,
+    "nesterov": _nesterov,
+    "adam": _adam,
+    "adamw": _adamw,
+}
 
 
 @cache
