@@ -1,11 +1,11 @@
-"""sgd, momentum and Adam of the parameters of 784-512-256-10 with every provider."""
+"""Each optimizer's update of the parameters of 784-512-256-10 with every provider."""
 
 import pytest
 from fastmlp_bench import cases
 
 CASES = [
     cases.update(operation, dtype)
-    for operation in ("sgd", "momentum", "adam")
+    for operation in cases.UPDATES
     for dtype in ("float32", "float64")
 ]
 

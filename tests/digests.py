@@ -152,6 +152,29 @@ def fit_hidden(package, dtype, place):
     yield from fit_by_each(package, sizes, place(x), 20)
 
 
+def nesterov_and_adamw(package, dtype, place):
+    """The updates of version 2."""
+    p, g, velocity, m, v = (floats(70 + seed, (31, 17), dtype) for seed in range(5))
+    np.abs(v, out=v)
+    for step in (1, 2, 3):
+        package.nesterov([p], [place(g)], [velocity], 0.01, 0.9)
+        package.adamw([p], [place(g)], [m], [v], step, 0.01)
+    yield from (p, velocity, m, v)
+
+
+def fit_clipped(package, dtype, place):
+    """Training with a limit for the gradients' norm; biases don't decay."""
+    for optimizer, sizes, samples, batch_size in [
+        ("nesterov", [200, 90, 10], 75, 8),  # layers go by columns
+        ("adamw", [6, 10], 2200, 2200),  # leaves that threads share
+    ]:
+        x, labels = place(floats(80, (samples, sizes[0]), dtype)), np.arange(samples) * 7 % 10
+        model = package.MLP(sizes, dtype=dtype, rng=1)
+        how = {"batch_size": batch_size, "optimizer": optimizer, "weight_decay": 0.1}
+        model.fit(x, labels, epochs=2, rng=1, max_norm=1, decay_bias=False, **how)
+        yield from model.parameters
+
+
 OPERATIONS = [
     matmul,
     matmul_relu,
@@ -165,6 +188,8 @@ OPERATIONS = [
     fit,
     fit_zeros,
     fit_hidden,
+    nesterov_and_adamw,
+    fit_clipped,
 ]
 
 

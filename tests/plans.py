@@ -5,6 +5,7 @@ from fastmlp_kernels import record
 from fastmlp_kernels.record import LEAF, WORD
 
 from fastmlp.plan.table import base_and_offset
+from fastmlp.plan.ways import STATES
 
 NAMES = list(record.FIELDS)
 
@@ -203,6 +204,20 @@ def of_activation(found, it, row, rows):
         found.add(it[name], by, rows, each, apart, written=True)
 
 
+def of_squares(found, it, row, rows):
+    found.add(it["values"], 0, 1, it["size"] * found.training.itemsize, 0)
+    found.add(it["sums"], 0, -(-it["size"] // LEAF), 8, 8, written=True)
+
+
+def of_clip(found, it, row, rows):
+    size = found.training.itemsize
+    found.add(it["gradient"], 0, it["rows"], it["columns"] * size, it["row"] * size)
+    each = it["width"] * size
+    found.add(it["target"], 0, it["rows"], each, each, written=True)
+    found.add(it["sums"], 0, it["count"], 8, it["each"] * 8)
+    found.add(it["scratch"], 0, it["count"], 8, 8, written=True)
+
+
 def of_join(found, it, row, rows):
     each = it["width"] * it["itemsize"]
     for group in range(it["count"]):
@@ -244,9 +259,9 @@ OF = {
     "watch": of_watch,
     "gate": of_gate,
     "rates": lambda *_: None,
-    "sgd": of_update,
-    "momentum": of_update,
-    "adam": of_update,
+    "squares": of_squares,
+    "clip": of_clip,
+    **dict.fromkeys(STATES, of_update),
     **dict.fromkeys(record.ACTIVATIONS, of_activation),
 }
 
@@ -258,7 +273,7 @@ def sizes_of_bases(plan, training):
         (inputs + bias) * outputs
         for inputs, outputs, bias in zip(sizes, sizes[1:], training.bias, strict=False)
     )
-    states = {"sgd": 0, "momentum": 1, "adam": 2}[training.optimizer]
+    states = STATES[training.optimizer]
     return {
         record.X: 0 if training.ordered else batch * sizes[0] * itemsize,
         record.ORDER: batch * 8 if training.ordered else 0,

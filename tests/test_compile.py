@@ -23,9 +23,10 @@ for sizes, samples, batch_size in [
     for share in (0.1, 1.0):
         x = (rng.random((samples, sizes[0])) * (rng.random((samples, sizes[0])) < share))
         x, y = x.astype(dtype), rng.integers(sizes[-1], size=samples)
-        for optimizer in ("sgd", "momentum", "adam"):
+        for optimizer in ("sgd", "momentum", "nesterov", "adam", "adamw"):
             model = fastmlp.MLP(sizes, dtype=dtype, rng=0)
             model.fit(x, y, epochs=1, batch_size=batch_size, optimizer=optimizer)
+        model.fit(x, y, epochs=1, batch_size=batch_size, max_norm=0.1)
         model.score(x, y), model.loss(x, y), model.predict(x[:1])
         model.forward(x)
         model.backward(fastmlp.one_hot(y, sizes[-1], dtype))

@@ -32,15 +32,17 @@ def composed_steps(model, x, labels, batch_size, optimizer, rates, decay):
         model.forward(x[mine])
         label = fastmlp.one_hot(labels[mine], model.sizes[-1], model.dtype)
         model.backward(label * real(1 / len(label)))
-        if decay:
+        if decay and optimizer != "adamw":
             gradients[...] = gradients + real(decay) * parameters
         rate = float(rates[step])
         if optimizer == "sgd":
             reference.sgd([parameters], [gradients], rate)
-        elif optimizer == "momentum":
-            reference.momentum([parameters], [gradients], *states, rate, 0.9)
+        elif optimizer in ("momentum", "nesterov"):
+            getattr(reference, optimizer)([parameters], [gradients], *states, rate, 0.9)
         else:
-            reference.adam([parameters], [gradients], *states, step + 1, rate)
+            more = {"weight_decay": decay} if optimizer == "adamw" else {}
+            update = getattr(reference, optimizer)
+            update([parameters], [gradients], *states, step + 1, rate, **more)
         yield parameters
 
 
@@ -50,7 +52,7 @@ def compiled_steps(model, x, order, labels, schedule, steps, num_threads):
     states = np.zeros(STATES[schedule.optimizer] * parameters.size, dtype)
     first = epochs.Steps(
         model.sizes, model.bias, schedule.optimizer, schedule.constants(0)[:steps],
-        schedule.batch_size, schedule.rides(dtype),
+        schedule.batch_size, schedule.rides(dtype), schedule.max_norm, schedule.decay_bias,
     )  # fmt: skip
     weights = epochs.Weights(parameters, states, np.empty(len(x), dtype))
     epochs.train(x, order, labels, first, weights, num_threads)

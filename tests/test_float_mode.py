@@ -92,6 +92,8 @@ def updates(package, dtype):
         package.sgd([p], [g], 0.25)
         package.momentum([p], [g], [v], 0.25, 0.5)
         package.adam([p], [g], [m], [square], 1, 0.001, epsilon=tiny / 4)
+        package.nesterov([p], [g], [v], 0.25, 0.5)
+        package.adamw([p], [g], [m], [square], 2, 0.001, epsilon=tiny / 4)
         package.sgd([p], [p.copy()], tiny / 4)
         return p, v, m, square
 
@@ -124,6 +126,8 @@ def training(package, dtype):
         model.flat_parameters[...] = 0
 
         how = {"optimizer": optimizer, "learning_rate": learning_rate}
+        if optimizer == "momentum":
+            how["max_norm"] = tiny / 64
 
         def run_all(model=model, x=x, how=how):
             model.fit(x, labels, epochs=1, batch_size=40, rng=2, **how)

@@ -52,7 +52,9 @@ def run_all(place, M, K, N, dtype):
     lists = [[array(K, N), array(N)] for _ in range(4)]
     fastmlp.sgd(*lists[:2], 0.1)
     fastmlp.momentum(*lists[:3], 0.1, 0.9)
+    fastmlp.nesterov(*lists[:3], 0.1, 0.9)
     fastmlp.adam(*lists, 1, 0.1)
+    fastmlp.adamw(*lists, 2, 0.1)
     model = fastmlp.MLP([K, N, 3], dtype=dtype, rng=0)
     for buffer in ("flat_parameters", "flat_gradients"):
         vars(model)[buffer] = place(vars(model)[buffer])
@@ -65,6 +67,8 @@ def run_all(place, M, K, N, dtype):
     classes = place(np.arange(M) % 3)
     for optimizer in ("sgd", "momentum", "adam"):
         model.fit(x, classes, epochs=1, batch_size=60, optimizer=optimizer, rng=1)
+    how = {"optimizer": "adamw", "max_norm": 0.1, "weight_decay": 0.1, "decay_bias": False}
+    model.fit(x, classes, epochs=1, batch_size=60, rng=1, **how)
 
 
 class Fenced:

@@ -40,12 +40,14 @@ MATMUL = "module.Matmul().forward(x, W)"
 ASSIGN = "setattr(module.MLP([3, 4], rng=0), 'W1', W1)"
 INTO = "module.MatmulRelu().forward(x, W, b, out=out)"
 ADAM = "module.adam(params, grads, m, v, step, learning_rate, beta1, beta2, epsilon)"
+ADAMW = ADAM.replace("adam(", "adamw(").replace("epsilon)", "epsilon, weight_decay)")
 CHECK = "fastmlp.gradient_check(operation, inputs, seed=seed, tolerance=tolerance)"
 SOME = {
     **{"x": X, "y": Y, "W": X[:, :3], "b": X[0, :3], "label": X[:, :2], "labels": Y},
     **{"params": [X.copy()], "grads": [X], "m": [X.copy()], "v": [X.copy()], "step": 1},
     **{"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "learning_rate": 0.1, "momentum": 0.9},
     **{"weight_decay": 0.0, "optimizer": "adam", "epochs": 2, "batch_size": 3, "callback": None},
+    **{"max_norm": 1.0, "decay_bias": True},
     **{"sizes": [4, 3, 2], "bias": True, "dtype": np.float32, "rng": 0, "seed": 0},
     **{
         "operation": fastmlp.Relu(),
@@ -60,7 +62,8 @@ SOME = {
 }
 ALL_OF_FIT = f"""{MODEL}.fit(
     x, y, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
-    momentum=momentum, weight_decay=weight_decay, rng=rng, callback=callback, validation=validation
+    momentum=momentum, weight_decay=weight_decay, max_norm=max_norm, decay_bias=decay_bias, rng=rng,
+    callback=callback, validation=validation
 )"""
 WATCHED = f"""{MODEL}.fit(
     x, y, epochs=2, validation=validation, patience=patience, monitor=monitor
@@ -173,6 +176,9 @@ ROWS = [
     *[(ALL_OF_FIT, "optimizer", name) for name in ("rmsprop", None, 3)],
     *[(ALL_OF_FIT, "momentum", value) for value in (1, -0.1, "0.5", "much", None)],
     *[(ALL_OF_FIT, "weight_decay", value) for value in (-1, np.nan, "0.5", None, [0.1])],
+    *[(ALL_OF_FIT, "max_norm", value) for value in (0, -1, np.nan, True, "1.0", "big", [1.0])],
+    *[(ALL_OF_FIT, "decay_bias", value) for value in (None, 0, 1.0, "no", [True])],
+    *[(ADAMW, "weight_decay", value) for value in (-1, np.nan, np.inf, "0.5", None, True)],
     *[(ALL_OF_FIT, "rng", -1), (ALL_OF_FIT, "callback", 3), (ALL_OF_FIT, "callback", [print])],
     *[(ALL_OF_FIT, "validation", value) for value in (0.1, [X, Y], (X, Y, Y), X)],
     *[(WATCHED, "patience", value) for value in (0, -1, 2.0, "3", True)],

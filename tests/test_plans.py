@@ -52,6 +52,13 @@ def trainings(shape):
             rides=optimizer == "sgd", ordered=number % 2 == 0, is_long=number % 3 > 0, skips=True,
             skips_x=number >= 3, groups=(), activation=activation,
         )  # fmt: skip
+    for number, optimizer in enumerate(("nesterov", "adamw", "sgd", "adamw")):
+        yield Training(
+            sizes, (True,) * (len(sizes) - 1), 4 + 4 * (number == 3), batch, last,
+            1 + (number + batch) % 3, optimizer, rides=False, ordered=number % 2 == 0,
+            is_long=number > 0, skips=True, skips_x=number > 1 and len(sizes) > 2, groups=(),
+            clips=True, decay_bias=number % 2 == 0,
+        )  # fmt: skip
 
 
 def planned(training, at):

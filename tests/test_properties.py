@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as npst
 
 import fastmlp
 from fastmlp import reference
+from fastmlp.plan.ways import STATES
 
 CURVES = ["Tanh", "Logistic", "Silu", "Gelu"]
 EVERY_TIME_THE_SAME = settings(
@@ -155,6 +156,8 @@ def test_updates(case, rate, momentum, beta, step):
         package.sgd(p, g, rate)
         package.momentum(p, g, m, rate, momentum)
         package.adam(p, g, m, [abs(array) for array in v], step, rate, beta, momentum / 4)
+        package.nesterov(p, g, m, rate, momentum)
+        package.adamw(p, g, m, v, step, rate, beta, momentum / 4, 1e-8, abs(momentum))
         return p + m + v
 
     both(run, num_threads)
@@ -181,7 +184,7 @@ def test_a_training_step_and_a_prediction(data, dtype, sizes, num_threads):
 @settings(EVERY_TIME_THE_SAME, max_examples=30)
 @given(st.data(), dtypes, networks(12), threads)
 def test_training(data, dtype, sizes, num_threads):
-    samples, optimizers = data.draw(st.integers(1, 40) | st.just(300)), ["sgd", "momentum", "adam"]
+    samples, optimizers = data.draw(st.integers(1, 40) | st.just(300)), [*STATES]
     x = data.draw(arrays(dtype, (samples, sizes[0])))
     labels = np.arange(samples) * 7 % sizes[-1]
     how = {
@@ -189,6 +192,8 @@ def test_training(data, dtype, sizes, num_threads):
         "batch_size": data.draw(st.integers(5, 50) | st.just(300)),
         "optimizer": data.draw(st.sampled_from(optimizers)),
         "weight_decay": data.draw(st.sampled_from([0.0, 0.01])),
+        "max_norm": data.draw(st.sampled_from([None, 1e-3, 1.0])),
+        "decay_bias": data.draw(st.booleans()),
         "learning_rate": data.draw(st.sampled_from([0.01, 0.5])),
         "rng": data.draw(st.integers(0, 99)),
     }

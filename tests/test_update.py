@@ -11,13 +11,13 @@ import fastmlp
 from fastmlp import reference
 
 SHAPES = [(0, 5), (), (1, 1), (7,), (3, 4, 5), (30, 41), (130, 401)]
-KINDS = ["sgd", "momentum", "adam"]
-STATES = {"sgd": 0, "momentum": 1, "adam": 2}
+KINDS = ["sgd", "momentum", "nesterov", "adam", "adamw"]
+STATES = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adamw": 2}
 DECAYS = [0.9, 0.5, 0.0, -0.0, 0.999999, 1e-30, -0.5, 1.0, 1.5, np.nan]
 
 
 def lists_of(kind, dtypes, shapes, seed=1):
-    """The lists params, grads and states; the second state of Adam is positive."""
+    """The lists params, grads and states; a second state is positive."""
     lists = [
         [
             np.asarray(floats(seed + 100 * j + i, s, np.dtype(t)))
@@ -25,7 +25,7 @@ def lists_of(kind, dtypes, shapes, seed=1):
         ]
         for j in range(2 + STATES[kind])
     ]
-    if kind == "adam":
+    if STATES[kind] == 2:
         lists[3] = [np.asarray(np.abs(v)) for v in lists[3]]
     return lists
 
@@ -34,7 +34,9 @@ def update(module, kind, lists, step=1):
     constants = {
         "sgd": {"learning_rate": 0.1},
         "momentum": {"learning_rate": 0.1, "momentum": 0.9},
+        "nesterov": {"learning_rate": 0.1, "momentum": 0.9},
         "adam": {"step": step, "learning_rate": 1e-3},
+        "adamw": {"step": step, "learning_rate": 1e-3, "weight_decay": 0.3},
     }
     assert getattr(module, kind)(*lists, **constants[kind]) is None
 
@@ -67,15 +69,17 @@ def by_hand(kind, p, g, states, step):
     """One float64 element by Python's own arithmetic, as the contract writes it."""
     if kind == "sgd":
         return p - 0.1 * g, []
-    if kind == "momentum":
+    if kind in ("momentum", "nesterov"):
         v = 0.9 * states[0] + g
-        return p - 0.1 * v, [v]
+        return p - 0.1 * (v if kind == "momentum" else g + 0.9 * v), [v]
     m = 0.9 * states[0] + (1 - 0.9) * g
     v = 0.999 * states[1] + (1 - 0.999) * (g * g)
     power1 = power2 = 1.0
     for _ in range(step):
         power1, power2 = power1 * 0.9, power2 * 0.999
     s, c = 1e-3 / (1 - power1), sqrt(1 - power2)
+    if kind == "adamw":
+        p = (1 - 1e-3 * 0.3) * p
     return p - (s * m) / (sqrt(v) / c + 1e-8), [m, v]
 
 
@@ -153,20 +157,22 @@ def test_tiny_states(dtype, decay, rate):
     params += [states[1], states[30]]
     p, velocity = (a.ravel() for a in np.meshgrid(np.array(params, dtype), states))
     for g in (dtype(0), -dtype(0), states[1], states[30], dtype(1e-3)):
-        ours = [[p.copy()], [np.full_like(p, g)], [velocity.copy()]]
-        theirs = copy_of(ours)
-        for _ in range(3):
-            fastmlp.momentum(*ours, rate, decay)
-            reference.momentum(*theirs, rate, decay)
-            assert_same_lists(ours, theirs)
+        for kind in ("momentum", "nesterov"):
+            ours = [[p.copy()], [np.full_like(p, g)], [velocity.copy()]]
+            theirs = copy_of(ours)
+            for _ in range(3):
+                getattr(fastmlp, kind)(*ours, rate, decay)
+                getattr(reference, kind)(*theirs, rate, decay)
+                assert_same_lists(ours, theirs)
         if not 0 <= decay < 1:
             continue
         for epsilon, square, beta2, step in DIVISORS:
             ours = [[p.copy()], [np.full_like(p, g)], [velocity.copy()], [np.full_like(p, square)]]
-            theirs = copy_of(ours)
-            fastmlp.adam(*ours, step, rate, decay, beta2, epsilon)
-            reference.adam(*theirs, step, rate, decay, beta2, epsilon)
-            assert_same_lists(ours, theirs)
+            for kind, more in (("adam", ()), ("adamw", (0.25,)), ("adamw", (1e30,))):
+                mine, theirs = copy_of(ours), copy_of(ours)
+                getattr(fastmlp, kind)(*mine, step, rate, decay, beta2, epsilon, *more)
+                getattr(reference, kind)(*theirs, step, rate, decay, beta2, epsilon, *more)
+                assert_same_lists(mine, theirs)
 
 
 @pytest.mark.skipif(not has_fma(), reason="the functions are made of the CPU's FMA")
@@ -202,11 +208,12 @@ def test_constants_are_rounded_once_to_the_dtype(kind):
     p, g = np.float32(1), np.float32(3)
     lists = [[np.array([p])], [np.array([g])], *[[np.zeros(1, "f4")] for _ in range(STATES[kind])]]
     update(fastmlp, kind, lists)
-    if kind == "adam":
+    if STATES[kind] == 2:
         assert lists[2][0][0] == np.float32(1 - 0.9) * g
         assert lists[3][0][0] == np.float32(1 - 0.999) * (g * g)
     else:
-        assert lists[0][0][0] == p - np.float32(0.1) * g
+        ahead = g + np.float32(0.9) * g if kind == "nesterov" else g
+        assert lists[0][0][0] == p - np.float32(0.1) * ahead
     fastmlp.sgd(lists[0], lists[1], 1e300)
     assert lists[0][0][0] == -np.inf
 
@@ -386,6 +393,25 @@ def test_wrong_numbers(module, error, match, changed):
     with pytest.raises(error, match=match):
         module.adam(*lists, **{"step": 1, "learning_rate": 0.1, **changed})
     assert_same_lists(lists, [[ONES]] * 4)
+
+
+@pytest.mark.parametrize("module", [fastmlp, reference])
+@pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf])
+def test_a_weight_decay_that_is_none(module, wrong):
+    lists = [[ONES.copy()] for _ in range(4)]
+    with pytest.raises(ValueError, match=r"weight_decay: expected 0 or more, got .*; pass weight"):
+        module.adamw(*lists, 1, 0.1, weight_decay=wrong)
+    assert_same_lists(lists, [[ONES]] * 4)
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 7 * 256 + 3, 8 * 256, 21 * 256 + 60])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_sum_of_squares_is_a_product_in_float64(dtype, size, threads):
+    g = floats(size, (size,), dtype, -60, 60)
+    wide = g.astype(np.float64)
+    expected = reference.Matmul().forward(wide.reshape(1, -1), wide.reshape(-1, 1))[0, 0]
+    assert fastmlp.MLP._sum_of_squares(g) == expected
+    assert reference.MLP._sum_of_squares(g) == expected
 
 
 def test_numpy_and_other_real_numbers_count_as_numbers():

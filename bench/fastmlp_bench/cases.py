@@ -20,6 +20,8 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 # Of an epoch's change of the parameters, for each layer. Two right programs differ where a rounding
 # turns a relu off in one of them: 0.5 % of the change was seen with 2 layers, 3.2 % with 8.
 TRAINING_TOLERANCE = 1e-2
+# Arrays that an update reads and writes: p, g, and its states.
+UPDATES = {"sgd": 3, "momentum": 5, "nesterov": 5, "adam": 7, "adamw": 7}
 UPDATED = 784 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10
 
 
@@ -139,14 +141,14 @@ def rowwise(operation: str, dtype: str, samples: int, classes: int) -> Case:
 
 
 def update(operation: str, dtype: str) -> Case:
-    """sgd, momentum or Adam of the parameters of 784-512-256-10, in one array."""
+    """An optimizer's update of the parameters of 784-512-256-10, in one array."""
 
     def make() -> tuple[tuple[Array, ...], Error]:
         p, g = _random((2, UPDATED), dtype)
         expected = getattr(plain, operation)(p, g)().copy()
         return (p, g), lambda result: relative_error(result, expected)
 
-    passes = {"sgd": 3, "momentum": 5, "adam": 7}[operation]
+    passes = UPDATES[operation]
     moved = passes * UPDATED * np.dtype(dtype).itemsize
     return Case(operation, f"{UPDATED}", dtype, 0, moved, make, TOLERANCE[dtype])
 
@@ -273,7 +275,7 @@ FULL = [
     matmul("float32", 1024, 1024, 1024),
     *(predict("float32", samples, SMALL) for samples in (1, 32, 10_000)),
     *(rowwise("log_softmax", "float32", *shape) for shape in ((60_000, 10), (4096, 1000))),
-    *(update(operation, "float32") for operation in ("sgd", "momentum", "adam")),
+    *(update(operation, "float32") for operation in UPDATES),
     *(train(dtype, 60_000, SMALL, 60_000) for dtype in ("float32", "float64")),
     *(train("float32", 60_000, sizes, size) for sizes in (SMALL, LARGE) for size in (128, 32)),
     train("float32", 60_000, SMALL, 128, without_zeros=True),

@@ -57,12 +57,6 @@ def nesterov_array(p, g, velocity, learning_rate, momentum):
 @jit
 def adam_array(p, g, mean, square, decay, scale):
     """One array; decay: (b1, 1 - b1, b2, 1 - b2), scale: (s, c, eps), of its dtype."""
-    adamw_array(p, g, mean, square, decay, scale, p.dtype.type(1))
-
-
-@jit
-def adamw_array(p, g, mean, square, decay, scale, keep):
-    """The same, of what the decay keeps of p."""
     b1, rest1, b2, rest2 = decay
     s, c, epsilon = scale
     # The divisor is at least epsilon; with one below 0 nothing is known of it.
@@ -73,7 +67,21 @@ def adamw_array(p, g, mean, square, decay, scale, keep):
         v = b2 * square[i] + rest2 * (gradient * gradient)
         mean[i] = m
         square[i] = v
-        kept = keep * p[i]
+        p[i] = p[i] - (s * without_tiny(m, p[i], least)) / (np.sqrt(v) / c + epsilon)
+
+
+@jit
+def adamw_array(p, g, mean, square, decay, scale, keep):
+    """The same of keep * p: a loop of its own, as its product is 3% of the time."""
+    b1, rest1, b2, rest2 = decay
+    s, c, epsilon = scale
+    least = negligible_beside(s / max(epsilon, p.dtype.type(0)))
+    for i in range(p.size):
+        gradient, kept = g[i], keep * p[i]
+        m = decayed(b1, mean[i]) + rest1 * gradient
+        v = b2 * square[i] + rest2 * (gradient * gradient)
+        mean[i] = m
+        square[i] = v
         p[i] = kept - (s * without_tiny(m, kept, least)) / (np.sqrt(v) / c + epsilon)
 
 

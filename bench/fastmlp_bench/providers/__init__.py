@@ -9,7 +9,7 @@ matmul(x, W)                 x @ W
 relu, softmax, log, log_softmax(x, grad_y)   (forward(x), backward(grad_y))
 tanh, logistic, silu, gelu, leaky_relu(x, grad_y)   the same
 predict(x, parameters)       the class of each sample; parameters: W1, W2, ..., biases as last rows
-sgd(p, g), momentum(p, g), adam(p, g)   p after an update; a copy of p changes from call to call
+sgd, momentum, nesterov, adam, adamw(p, g)   p after an update; a copy of p changes with each call
 train(x, y, parameters, batch_size, learning_rate)
     [W1, b1, W2, b2, ...] after one more epoch of plain sgd on the mean loss of each batch, in
     order; x (N, inputs), y integer classes (N,); the arrays may be overwritten by the next call
@@ -28,8 +28,8 @@ import numpy as np
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Call: TypeAlias = Callable[[], Any]
 
-# What the three updates are timed with.
-LEARNING_RATE, MOMENTUM = 1e-3, 0.9
+# What the updates are timed with.
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 1e-3, 0.9, 0.01
 
 
 class Provider(NamedTuple):

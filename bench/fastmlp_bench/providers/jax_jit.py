@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import LEARNING_RATE, MOMENTUM, Array, Call, batches, one_hot_rows, split
+from . import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, Array, Call, batches, one_hot_rows, split
 
 jax.config.update("jax_enable_x64", True)
 
@@ -75,7 +75,23 @@ def momentum(p: Array, g: Array) -> Call:
     return _update(update, g, (p, np.zeros_like(p)))
 
 
+def nesterov(p: Array, g: Array) -> Call:
+    def update(p: jax.Array, velocity: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
+        velocity = MOMENTUM * velocity + g
+        return p - LEARNING_RATE * (g + MOMENTUM * velocity), velocity
+
+    return _update(update, g, (p, np.zeros_like(p)))
+
+
 def adam(p: Array, g: Array) -> Call:
+    return _adam(p, g, 1)
+
+
+def adamw(p: Array, g: Array) -> Call:
+    return _adam(p, g, 1 - LEARNING_RATE * WEIGHT_DECAY)
+
+
+def _adam(p: Array, g: Array, keep: float) -> Call:
     def update(
         p: jax.Array, m: jax.Array, v: jax.Array, step: jax.Array, g: jax.Array
     ) -> tuple[jax.Array, ...]:
@@ -84,7 +100,7 @@ def adam(p: Array, g: Array) -> Call:
         v = 0.999 * v + (1 - 0.999) * g * g
         rate = (LEARNING_RATE / (1 - 0.9**step)).astype(p.dtype)
         corrected = jnp.sqrt(1 - 0.999**step).astype(p.dtype)
-        return p - rate * m / (jnp.sqrt(v) / corrected + 1e-8), m, v, step
+        return keep * p - rate * m / (jnp.sqrt(v) / corrected + 1e-8), m, v, step
 
     return _update(update, g, (p, np.zeros_like(p), np.zeros_like(p), np.float64(0)))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import LEARNING_RATE, MOMENTUM, Array, Call, batches, one_hot_rows, split
+from . import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, Array, Call, batches, one_hot_rows, split
 
 
 def layer(x: Array, W: Array, b: Array) -> Call:
@@ -85,12 +85,33 @@ def momentum(p: Array, g: Array) -> Call:
     return call
 
 
+def nesterov(p: Array, g: Array) -> Call:
+    p, velocity, step = p.copy(), np.zeros_like(p), np.empty_like(p)
+
+    def call() -> Array:
+        np.multiply(velocity, MOMENTUM, out=velocity)
+        np.add(velocity, g, out=velocity)
+        np.multiply(velocity, MOMENTUM, out=step)
+        np.add(step, g, out=step)
+        np.multiply(step, LEARNING_RATE, out=step)
+        return np.subtract(p, step, out=p)
+
+    return call
+
+
 def adam(p: Array, g: Array) -> Call:
     p = p.copy()
     return _adam_of(p, g, np.zeros_like(p), np.zeros_like(p), LEARNING_RATE)
 
 
-def _adam_of(p: Array, g: Array, m: Array, v: Array, learning_rate: float) -> Call:
+def adamw(p: Array, g: Array) -> Call:
+    p, keep = p.copy(), 1 - LEARNING_RATE * WEIGHT_DECAY
+    return _adam_of(p, g, np.zeros_like(p), np.zeros_like(p), LEARNING_RATE, keep)
+
+
+def _adam_of(
+    p: Array, g: Array, m: Array, v: Array, learning_rate: float, keep: float = 1
+) -> Call:
     work, step = np.empty_like(p), 0
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
@@ -109,6 +130,8 @@ def _adam_of(p: Array, g: Array, m: Array, v: Array, learning_rate: float) -> Ca
         np.add(work, epsilon, out=work)
         np.divide(m, work, out=work)
         np.multiply(work, learning_rate / (1 - beta1**step), out=work)
+        if keep != 1:
+            np.multiply(p, keep, out=p)
         return np.subtract(p, work, out=p)
 
     return call

@@ -54,21 +54,33 @@ class Package:
         return call
 
     def momentum(self, p: Array, g: Array) -> Call:
+        return self._with_velocity(self.package.momentum, p, g)
+
+    def nesterov(self, p: Array, g: Array) -> Call:
+        return self._with_velocity(self.package.nesterov, p, g)
+
+    def _with_velocity(self, update: Any, p: Array, g: Array) -> Call:
         p, velocity = p.copy(), np.zeros_like(p)
 
         def call() -> Array:
-            self.package.momentum([p], [g], [velocity], LEARNING_RATE, MOMENTUM)
+            update([p], [g], [velocity], LEARNING_RATE, MOMENTUM)
             return p
 
         return call
 
     def adam(self, p: Array, g: Array) -> Call:
+        return self._with_means(self.package.adam, p, g)
+
+    def adamw(self, p: Array, g: Array) -> Call:
+        return self._with_means(self.package.adamw, p, g)
+
+    def _with_means(self, update: Any, p: Array, g: Array) -> Call:
         p, m, v, step = p.copy(), np.zeros_like(p), np.zeros_like(p), 0
 
         def call() -> Array:
             nonlocal step
             step += 1
-            self.package.adam([p], [g], [m], [v], step, LEARNING_RATE)
+            update([p], [g], [m], [v], step, LEARNING_RATE)
             return p
 
         return call

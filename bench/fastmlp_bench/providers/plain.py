@@ -19,4 +19,5 @@ relu, log = _package.relu, _package.log
 tanh, logistic, silu, gelu, leaky_relu = map(_package.activation, ACTIVATIONS)
 softmax, log_softmax = _package.softmax, _package.log_softmax
 predict = _package.predict
-sgd, momentum, adam = _package.sgd, _package.momentum, _package.adam
+sgd, momentum, nesterov = _package.sgd, _package.momentum, _package.nesterov
+adam, adamw = _package.adam, _package.adamw

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from . import LEARNING_RATE, MOMENTUM, Array, Call, batches, one_hot_rows, split
+from . import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, Array, Call, batches, one_hot_rows, split
 
 
 def layer(x: Array, W: Array, b: Array) -> Call:
@@ -131,8 +131,16 @@ def momentum(p: Array, g: Array) -> dict[str, Call]:
     return _updates(torch.optim.SGD, p, g, momentum=MOMENTUM)
 
 
+def nesterov(p: Array, g: Array) -> dict[str, Call]:
+    return _updates(torch.optim.SGD, p, g, momentum=MOMENTUM, nesterov=True)
+
+
 def adam(p: Array, g: Array) -> dict[str, Call]:
     return _updates(torch.optim.Adam, p, g)
+
+
+def adamw(p: Array, g: Array) -> dict[str, Call]:
+    return _updates(torch.optim.AdamW, p, g, weight_decay=WEIGHT_DECAY)
 
 
 def _updates(
