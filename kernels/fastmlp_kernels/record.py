@@ -101,6 +101,7 @@ TILE_FIELDS = ("number", "rows", "count")
 BEFORE, WHOLE, LAST, AFTER = range(4)
 
 LEAF, LINE, BLOCK_ROWS, WORD = 256, 64, 48, 64
+BY_SLOPE = 2  # in the place of a product's `relu`
 CONSTANTS_EACH = 8  # float64 of a step: weight decay, then those of the update, see fit_checks.py
 
 TEAM_LINES = 2  # cache lines of a team, before one of each thread; see team.py
