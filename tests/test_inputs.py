@@ -105,8 +105,6 @@ OPERATIONS = {
     "Relu": (_operation("Relu"), {"x": MATRIX, "grad_y": MATRIX}),
     "Log": (_operation("Log"), {"x": MATRIX, "grad_y": MATRIX}),
     "Tanh": (_operation("Tanh"), {"x": MATRIX, "grad_y": MATRIX}),
-    "Gelu": (_operation("Gelu"), {"x": MATRIX, "grad_y": MATRIX}),
-    "Identity": (_operation("Identity"), {"x": MATRIX, "grad_y": MATRIX}),
     "Softmax": (_operation("Softmax"), {"x": MATRIX, "grad_y": MATRIX}),
     "LogSoftmax": (_operation("LogSoftmax"), {"x": MATRIX, "grad_y": MATRIX}),
     "MLP": (_run_mlp, {"x": MATRIX, "label": ONE_HOT, "W1": small_numbers(4, 4)}),
@@ -169,46 +167,46 @@ OPERATIONS = {
 # R  RuntimeError, the object's own
 # -  the argument isn't given, or is nothing to ask for
 TABLE = """
-int64               www wwww T T Tw Tw Tw Tw TwT T T Tw Tww Tw Tw Tw ww ww w w TT TTT TTTT w
-int8                www wwww T T Tw Tw Tw Tw www w w ww www ww ww ww ww ww w w TT TTT TTTT w
-bool                www wwww T T Tw Tw Tw Tw www w w wT wTT ww wT ww ww ww V T TT TTT TTTT T
-float16             www wwww T T Tw Tw Tw Tw www w w wT wTw ww wT ww ww ww V T TT TTT TTTT w
-float64             www wwww T T ww ww ww ww TwT T T TT TTw Tw TT Tw ww ww V T wT TTT TTTT w
-longdouble          TTT TTTT T T TT TT TT TT TwT T T TT TTw Tw TT TT TT TT T T TT TTT TTTT w
-bfloat16-like       TTT TTTT T T TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-complex             TTT TTTT T T TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-objects             TTT TTTT T T TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-text                TTT TTTT T T TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-dates               TTT TTTT T T TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-records             TTT TTTT T T TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-None                TTT TT-T - - TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-a dict              TTT TTTT T T TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-sparse              TTT TTTT T T TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-a list              www wwww T T ww ww ww ww TwT T T Tw Tww Tw Tw Tw ww ww w w TT TTT TTTT w
-a ragged list       VVV VVVV T T VV VV VV VV VVV V V VV VVV VV VV VV VV VV V V TT TTT TTTT V
-masked              TTT TTTT T T TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-a frame             www wwww T T ww ww ww ww www w w ww www ww ww ww ww ww w w TT TTT TTTT w
-an old frame        www wwww T T ww ww ww ww www w w ww www ww ww ww ww ww w w TT TTT TTTT w
-a frame of objects  TTT TTTT T T TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
-a tensor elsewhere  RRR RRRR T T RR RR RR RR RRR R R RR RRR RR RR RR RR RR R R TT TTT TTTT R
-byte-swapped        www wwww T T ww ww ww ww www w w ww www ww ww ww ww ww w w TT TTT TTTT w
-read-only           www wwww V V ww ww ww ww www w w ww www ww ww ww ww ww w w Vw VwV VwVV w
-far apart           www wwww w w ww ww ww ww www w w ww www ww ww ww ww ww w w ww www wwww w
-field of records    www wwww w w ww ww ww ww www w w ww www ww ww ww ww ww w w ww www wwww w
-reversed            www wwww w w ww ww ww ww www w w ww www ww ww ww ww ww w w ww www wwww w
-broadcast           www wwww V V ww ww ww ww www w w ww www ww ww ww ww ww w w Vw VwV VwVV w
-windows             www wwww V V ww ww ww ww www w w ww www wV ww ww ww ww w w Vw VwV VwVV w
-NaN                 www wwww w w ww ww ww ww www V V VT VTw VV VT ww ww ww V T ww www wwww w
-inf                 www wwww w w ww ww ww ww www V V VT VTw VV VT ww ww ww V T ww www wwww -
-beyond 9            www wwww w w ww ww ww ww www w w wV wVw wV wV ww ww ww V V ww www wwww w
-negative            www wwww w w ww ww ww ww www w w wV wVV wV wV ww ww ww V V ww www wwww w
-a number            VVV VVVV T T VV VV VV VV TVV T T TT TTw TT TT TV VV VV V T TT TTT TTTT w
-an axis less        VVV VVVV V V VV VV VV VV VVV V V VV VVw VT VV VV VV VV V V VV VVV VVVV w
-an axis more        VVV VVVV V V VV VV VV VV VVV V V VV VVV VT VV VV VV VV V V VV VVV VVVV w
-a row more          VVV VVVV V V VV VV VV VV VVV w w VV VVV VV VV VV VV VV V w VV VVV VVVV w
-a column more       VVV VVVV V V VV VV VV VV VVV V V VV VVV VV VV VV VV VV V w VV VVV VVVV w
-no rows             VVV VVVV V V VV VV VV VV VVV w w VV VVV VV VV VV VV VV V w VV VVV VVVV w
-no columns          VVV VVVV V V VV VV VV VV VVV V V VV VVV VV VV VV VV VV V w VV VVV VVVV w
+int64               www wwww T T Tw Tw Tw Tw Tw TwT T T Tw Tww Tw Tw Tw ww ww w w TT TTT TTTT w
+int8                www wwww T T Tw Tw Tw Tw Tw www w w ww www ww ww ww ww ww w w TT TTT TTTT w
+bool                www wwww T T Tw Tw Tw Tw Tw www w w wT wTT ww wT ww ww ww V T TT TTT TTTT T
+float16             www wwww T T Tw Tw Tw Tw Tw www w w wT wTw ww wT ww ww ww V T TT TTT TTTT w
+float64             www wwww T T ww ww ww ww ww TwT T T TT TTw Tw TT Tw ww ww V T wT TTT TTTT w
+longdouble          TTT TTTT T T TT TT TT TT TT TwT T T TT TTw Tw TT TT TT TT T T TT TTT TTTT w
+bfloat16-like       TTT TTTT T T TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+complex             TTT TTTT T T TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+objects             TTT TTTT T T TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+text                TTT TTTT T T TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+dates               TTT TTTT T T TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+records             TTT TTTT T T TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+None                TTT TT-T - - TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+a dict              TTT TTTT T T TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+sparse              TTT TTTT T T TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+a list              www wwww T T ww ww ww ww ww TwT T T Tw Tww Tw Tw Tw ww ww w w TT TTT TTTT w
+a ragged list       VVV VVVV T T VV VV VV VV VV VVV V V VV VVV VV VV VV VV VV V V TT TTT TTTT V
+masked              TTT TTTT T T TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+a frame             www wwww T T ww ww ww ww ww www w w ww www ww ww ww ww ww w w TT TTT TTTT w
+an old frame        www wwww T T ww ww ww ww ww www w w ww www ww ww ww ww ww w w TT TTT TTTT w
+a frame of objects  TTT TTTT T T TT TT TT TT TT TTT T T TT TTT TT TT TT TT TT T T TT TTT TTTT T
+a tensor elsewhere  RRR RRRR T T RR RR RR RR RR RRR R R RR RRR RR RR RR RR RR R R TT TTT TTTT R
+byte-swapped        www wwww T T ww ww ww ww ww www w w ww www ww ww ww ww ww w w TT TTT TTTT w
+read-only           www wwww V V ww ww ww ww ww www w w ww www ww ww ww ww ww w w Vw VwV VwVV w
+far apart           www wwww w w ww ww ww ww ww www w w ww www ww ww ww ww ww w w ww www wwww w
+field of records    www wwww w w ww ww ww ww ww www w w ww www ww ww ww ww ww w w ww www wwww w
+reversed            www wwww w w ww ww ww ww ww www w w ww www ww ww ww ww ww w w ww www wwww w
+broadcast           www wwww V V ww ww ww ww ww www w w ww www ww ww ww ww ww w w Vw VwV VwVV w
+windows             www wwww V V ww ww ww ww ww www w w ww www wV ww ww ww ww w w Vw VwV VwVV w
+NaN                 www wwww w w ww ww ww ww ww www V V VT VTw VV VT ww ww ww V T ww www wwww w
+inf                 www wwww w w ww ww ww ww ww www V V VT VTw VV VT ww ww ww V T ww www wwww -
+beyond 9            www wwww w w ww ww ww ww ww www w w wV wVw wV wV ww ww ww V V ww www wwww w
+negative            www wwww w w ww ww ww ww ww www w w wV wVV wV wV ww ww ww V V ww www wwww w
+a number            VVV VVVV T T VV VV VV VV VV TVV T T TT TTw TT TT TV VV VV V T TT TTT TTTT w
+an axis less        VVV VVVV V V VV VV VV VV VV VVV V V VV VVw VT VV VV VV VV V V VV VVV VVVV w
+an axis more        VVV VVVV V V VV VV VV VV VV VVV V V VV VVV VT VV VV VV VV V V VV VVV VVVV w
+a row more          VVV VVVV V V VV VV VV VV VV VVV w w VV VVV VV VV VV VV VV V w VV VVV VVVV w
+a column more       VVV VVVV V V VV VV VV VV VV VVV V V VV VVV VV VV VV VV VV V w VV VVV VVVV w
+no rows             VVV VVVV V V VV VV VV VV VV VVV w w VV VVV VV VV VV VV VV V w VV VVV VVVV w
+no columns          VVV VVVV V V VV VV VV VV VV VVV V V VV VVV VV VV VV VV VV V w VV VVV VVVV w
 """
 if np.dtype(np.longdouble) == np.float64:  # as on Windows and on Apple's ARM
     del KINDS["longdouble"]
