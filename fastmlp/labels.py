@@ -53,6 +53,7 @@ def class_labels(name: str, labels: ArrayLike, classes: int, samples: int) -> Ar
         columns = np.argmax(array, axis=1)
         if not np.array_equal(array, np.arange(classes) == columns[:, np.newaxis]):
             mend = f"MLP classifies: give the class of each sample, 0 to {classes - 1}"
+            mend += ", or make it with loss='squared_error' for numbers"
             if np.all(array >= 0) and np.allclose(array.sum(axis=1), 1, atol=1e-3):
                 mend = f"pass {array_code(name, labels)}.argmax(axis=1)"  # of probabilities
             raise shape_error(

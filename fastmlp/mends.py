@@ -26,6 +26,7 @@ USUAL = {
     "pct_start": 0.3,
     "div_factor": 25.0,
     "final_div_factor": 1e4,
+    "delta": 1.0,
 }
 
 
@@ -112,7 +113,8 @@ def label_mend(name: str, value: object, array: Array, classes: int, model: bool
     # Labels come more than once, and few of 0 .. outputs - 1 are missing: else these are numbers.
     if classes < outputs <= 2 * kinds <= flat.size:
         return f"{words}, or make the model with {outputs} outputs"
-    return f"MLP classifies: {words}"
+    mend = f"MLP classifies: {words}"
+    return mend if numbers is None else f"{mend}, or make it with loss='squared_error' for numbers"
 
 
 def one_hot_mend(name: str, value: object, array: Array, shape: tuple[int, ...]) -> str:

@@ -187,8 +187,22 @@ def of_loss(found, it, row, rows):
         each = row_size * size
         found.add(it[name], row * each, rows, each, each, written=True)
     found.add(it["labels"], row * 8, rows, 8, 8)
+    found.add(it["scales"], row * size, rows, size, size)
     found.add(it["losses"], row * size, rows, size, size, written=True)
     found.add(it["scratch"], 0, 2 * rows, size, size, written=True)
+
+
+def of_target_loss(found, it, row, rows):
+    size, outputs = found.training.itemsize, it["outputs"]
+    for name in ("z", "grad"):
+        each = it["row_size"] * size
+        found.add(it[name], row * each, rows, outputs * size, each, written=name == "grad")
+    found.add(it["targets"], row * outputs * size, rows, outputs * size, outputs * size)
+    found.add(it["scales"], row * size, rows, size, size)
+    found.add(it["losses"], row * size, rows, size, size, written=True)
+    found.add(it["constants"], 0, 1, 2 * size, 0)
+    each = min(it["at_once"], rows) * outputs * size
+    found.add(it["scratch"], 0, 3, each, it["at_once"] * outputs * size, written=True)
 
 
 def of_update(found, it, row, rows):
@@ -263,6 +277,7 @@ OF = {
     "clip": of_clip,
     **dict.fromkeys(STATES, of_update),
     **dict.fromkeys(record.ACTIVATIONS, of_activation),
+    **dict.fromkeys(record.TARGET_LOSSES, of_target_loss),
 }
 
 
@@ -273,11 +288,13 @@ def sizes_of_bases(plan, training):
         (inputs + bias) * outputs
         for inputs, outputs, bias in zip(sizes, sizes[1:], training.bias, strict=False)
     )
+    is_labels = training.loss == "cross_entropy"
     states = STATES[training.optimizer]
     return {
         record.X: 0 if training.ordered else batch * sizes[0] * itemsize,
         record.ORDER: batch * 8 if training.ordered else 0,
-        record.LABELS: batch * 8,
+        record.LABELS: batch * (8 if is_labels else sizes[-1] * itemsize),
+        record.SCALES: batch * itemsize if training.weighted else 0,
         record.LOSSES: batch * itemsize,
         record.RATE: itemsize,
         record.CONSTANTS: 64,

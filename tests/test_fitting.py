@@ -216,11 +216,12 @@ def test_what_cannot_be_watched_is_refused_before_anything_changes(module, chang
 
 
 @each_module
-def test_a_regression_has_no_accuracy_to_watch(module, monkeypatch):
-    x, labels = data(30)
-    monkeypatch.setattr(module.MLP, "_is_regression", lambda _: True)
+def test_a_regression_has_no_accuracy_to_watch(module):
+    x, y = data(30)[0], np.zeros((30, SIZES[-1]), np.float32)
+    model = module.MLP(SIZES, loss="squared_error")
     with pytest.raises(ValueError, match=r"monitor: expected 'loss', .* pass monitor='loss'$"):
-        module.MLP(SIZES).fit(x, labels, patience=1, monitor="accuracy", validation=(x, labels))
+        model.fit(x, y, patience=1, monitor="accuracy", validation=(x, y))
+    assert len(model.fit(x, y, epochs=2, patience=1, validation=(x, y)).validation_loss) == 2
 
 
 def test_maps_of_files_are_trained_on_without_a_copy(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastmlp
+from fastmlp.model.losses import LOSSES
 from fastmlp.operations.gradient_check import GradientCheck, format_table, gradient_check
 
 
@@ -28,6 +29,7 @@ def test_every_operation_passes(arithmetic):
         *[(name, "x") for name in ("Tanh", "Logistic", "Silu", "Gelu", "LeakyRelu", "Identity")],
         *[("Matmul-Relu-Matmul-Softmax-Log", name) for name in ("x", "W1", "W2")],
         *[("MatmulRelu-Matmul-LogSoftmax", name) for name in ("x", "W1", "W2")],
+        *[(f"MLP, {loss}", name) for loss in LOSSES for name in ("W1", "W2")],
     }
     assert max(row.error for row in rows) < 1e-8
 
@@ -42,7 +44,7 @@ def test_other_seeds_pass_too_and_draw_other_values(seed):
 def test_against_torch():
     pytest.importorskip("torch")
     rows = [row for row in gradient_check() if row.method == "torch"]
-    assert len(rows) == 23
+    assert len(rows) == 23 + 2 * len(LOSSES)
     assert all(row.passed for row in rows)
 
 
@@ -50,7 +52,7 @@ def test_torch_is_not_required(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     rows = gradient_check()
     assert {row.method for row in rows} == {"finite differences"}
-    assert len(rows) == 23
+    assert len(rows) == 23 + 2 * len(LOSSES)
 
 
 class ReluWithoutMask(fastmlp.Relu):
@@ -125,6 +127,23 @@ def test_table():
     assert first.split() == ["Relu", "x", "torch", "2.0e-17", "1.0e-12", "ok"]
     assert second.split()[-3:] == ["5.0e-01", "1.0e-06", "FAILED"]
     assert first.index("torch") == second.index("finite")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_model_is_checked_at_its_weights(loss, monkeypatch):
+    x, y = np.eye(4, dtype=np.float32)[:3] + 0.5, np.array([0, 1, 1])
+    for module in (fastmlp, fastmlp.reference):
+        model = module.MLP([4, 3, 2], rng=1, loss=loss)
+        before = model.flat_parameters.copy()
+        targets = y if loss == "cross_entropy" else np.stack([y, 1 - y], axis=1)
+        rows = gradient_check(model, [x, targets])
+        assert [row[:2] for row in rows] == [("MLP", "W1"), ("MLP", "W2")]
+        assert all(row.passed for row in rows)
+        assert np.array_equal(model.flat_parameters, before)
+        propagate = module.MLP._propagate
+        with monkeypatch.context() as patch:
+            patch.setattr(module.MLP, "_propagate", lambda self, g, p=propagate: p(self, 1.01 * g))
+            assert not any(row.passed for row in gradient_check(model, [x, targets]))
 
 
 class MatmulWithAList(fastmlp.Matmul):

@@ -50,7 +50,8 @@ def trainings(shape):
         yield Training(
             sizes, bias, 4 + 4 * (number == 4), batch, last, 1 + number % 3, optimizer,
             rides=optimizer == "sgd", ordered=number % 2 == 0, is_long=number % 3 > 0, skips=True,
-            skips_x=number >= 3, groups=(), activation=activation,
+            skips_x=number >= 3, groups=(), activation=activation, weighted=number % 2 == 1,
+            loss=("cross_entropy", *record.TARGET_LOSSES)[(number + batch) % 6],
         )  # fmt: skip
     for number, optimizer in enumerate(("nesterov", "adamw", "sgd", "adamw")):
         yield Training(

@@ -8,6 +8,7 @@ import numpy as np
 from fastmlp_kernels import (
     activations,
     execute,
+    losses,
     norm,
     product_walk,
     record,
@@ -90,6 +91,8 @@ def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
         return int(weights.update_kernel(dtype, kind))
     if kind in record.ACTIVATIONS:
         return int(activations.activate_kernel(dtype, kind))
+    if kind in record.TARGET_LOSSES:
+        return int(losses.target_loss_kernel(dtype, kind))
     lanes = this_machine().lanes(dtype.itemsize)
     makers: dict[str, Any] = {
         "product": product_walk.product_kernel,

@@ -34,7 +34,7 @@ class Steps(NamedTuple):
     """What the steps of an epoch need, besides the arrays that they change.
 
     constants: (steps, 8), see Schedule.constants; rides, max_norm, decay_bias: see Schedule;
-    activation: each hidden layer's.
+    activation: each hidden layer's; loss, delta: see reference/losses.py.
     """
 
     sizes: tuple[int, ...]
@@ -46,6 +46,8 @@ class Steps(NamedTuple):
     activation: tuple[str, ...]
     max_norm: float = math.inf
     decay_bias: bool = True
+    loss: str = "cross_entropy"
+    delta: float = 0.0
 
 
 class Weights(NamedTuple):
@@ -59,24 +61,27 @@ class Weights(NamedTuple):
 def train(
     x: Array,
     order: Array | None,
-    labels: Array,
+    y: Array,
     steps: Steps,
     weights: Weights,
     num_threads: int,
+    scales: Array | None = None,
 ) -> int:
     """Run the steps in order on batches of x, the last may be shorter; return the hits.
 
-    labels: in the order of the samples. The weights and the losses are written.
+    In the order of the samples: y, labels (N,) or targets (N, outputs), and scales (N,), each
+    sample's part in its batch; None: equal parts. The weights and the losses are written.
     """
     passes = vector_bits() != 0, pays_to_skip(x, steps.sizes)
-    first, hits = _run(x, order, labels, steps, weights, num_threads, passes)
+    first, hits = _run(x, order, y, steps, weights, num_threads, scales, passes)
     if first < len(steps.constants):
         # Steps that a zero would change are made again, and all behind them, without passing over.
         start = first * steps.batch_size
         more = _run(
             x if order is not None else x[start:], None if order is None else order[start:],
-            labels[start:], steps._replace(constants=steps.constants[first:]),
-            weights._replace(losses=weights.losses[start:]), num_threads, (False, False),
+            y[start:], steps._replace(constants=steps.constants[first:]),
+            weights._replace(losses=weights.losses[start:]), num_threads,
+            None if scales is None else scales[start:], (False, False),
         )  # fmt: skip
         hits += more[1]
     return hits
@@ -85,18 +90,20 @@ def train(
 def _run(
     x: Array,
     order: Array | None,
-    labels: Array,
+    y: Array,
     steps: Steps,
     weights: Weights,
     num_threads: int,
+    scales: Array | None,
     passes: tuple[bool, bool],
 ) -> tuple[int, int]:
     """Run a plan of the steps until its end, or until it fails; return how many, and the hits.
 
     passes: whether hidden layers may pass over zeros, and whether the first one shall.
     """
-    itemsize, count, samples = x.itemsize, len(steps.constants), len(labels)
-    training = describe(x, samples, order is not None, steps, num_threads, passes)
+    itemsize, count, samples = x.itemsize, len(steps.constants), len(y)
+    ordered, weighted, none = order is not None, scales is not None, np.empty(0, x.dtype)
+    training = describe(x, samples, ordered, steps, num_threads, passes, weighted)
     prepared = prepare(training)
     shared = prepared.words.copy()
     shared[record.STEPS], shared[record.LEFT] = count, samples
@@ -106,8 +113,10 @@ def _run(
         prepared.size + count * itemsize, np.uint8
     )
     prepared.train(
-        x, NO_ORDER if order is None else order, labels, *weights[:2], steps.constants,
-        weights.losses, memory, shared, prepared.worker,
+        x, NO_ORDER if order is None else order,
+        *((y, none) if y.ndim == 1 else (NO_ORDER, y.reshape(-1))),
+        none if scales is None else scales, *weights[:2], steps.constants, weights.losses,
+        memory, shared, prepared.worker,
     )  # fmt: skip
     return int(shared[record.STEPS_DONE]), int(shared[record.HITS_DONE])
 
@@ -119,6 +128,7 @@ def describe(
     steps: Steps,
     num_threads: int,
     passes: tuple[bool, bool],
+    weighted: bool = False,
 ) -> Training:
     """Return what the plan of the steps depends on; `passes` as in `_run`."""
     count, batch = len(steps.constants), min(steps.batch_size, samples)
@@ -126,7 +136,8 @@ def describe(
     training = Training(
         steps.sizes, steps.bias, x.itemsize, batch, last if last < batch else 0, num_threads,
         steps.optimizer, steps.rides, ordered, count >= FEWEST_STEPS, *passes, (),
-        steps.activation, steps.max_norm < math.inf, steps.decay_bias,
+        steps.activation, steps.max_norm < math.inf, steps.decay_bias, steps.loss, steps.delta,
+        weighted,
     )  # fmt: skip
     return training._replace(groups=_groups(x, training)) if passes[1] else training
 
@@ -148,11 +159,13 @@ def prepare(training: Training) -> Prepared:
     plan, dtype = plan_training(training, this_machine()), DTYPES[training.itemsize]
     words = shared_words(plan, dtype)
     batch, itemsize = training.batch, training.itemsize
+    is_labels = training.loss == "cross_entropy"
     moves = {
         record.NONE: -batch,  # of the samples that are left
         record.X: 0 if training.ordered else batch * training.sizes[0] * itemsize,
         record.ORDER: batch * 8 if training.ordered else 0,
-        record.LABELS: batch * 8,
+        record.LABELS: batch * (8 if is_labels else training.sizes[-1] * itemsize),
+        record.SCALES: batch * itemsize,
         record.LOSSES: batch * itemsize,
         record.RATE: itemsize,
         record.CONSTANTS: 8 * record.CONSTANTS_EACH,

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import Array, not_finite
+from ..checks import Array, not_finite, shape_error
 from ..plan.ways import STATES
-from .fit import Epoch, Request, Samples, composed_epoch, count_hits, sample_losses, train
+from ..reference.losses import Elementary, log_probabilities, predictions, probabilities
+from .fit import Epoch, Request, Samples, composed_epoch, train
 from .fit_checks import (
     Data,
     Schedule,
@@ -18,10 +19,21 @@ from .fit_checks import (
     checked_data,
     checked_schedule,
     checked_validation,
+    fitted_data,
 )
 from .history import History
+from .losses import (
+    CROSS_ENTROPY,
+    REGRESSIONS,
+    loss_of,
+    output_gradient,
+    right_samples,
+    sample_losses,
+)
 from .optimizer_state import Kept, OptimizerState, checked_state, starting_state
 from .parameters import Parameters, Rng, bit_generator
+from .sample_weights import ClassWeight, weighted
+from .scores import r2_score, weighted_share
 from .stopping import checked_stopping
 
 
@@ -67,14 +79,27 @@ class Estimator(Parameters):
     def forward(self, x: Array) -> Array:
         """Return log_prob (N, classes) for x (N, ...) with `sizes[0]` numbers for each sample.
 
-        It is kept as `log_prob`, which is also `h{layers}_log`. x of a dtype wider than the model's
-        is a TypeError, a shape that doesn't fit is a ValueError.
+        It is kept as `log_prob`, which is also `h{layers}_log`. With another loss than
+        cross-entropy it is the last layer's outputs (N, outputs). x of a dtype wider than the
+        model's is a TypeError, a shape that doesn't fit is a ValueError.
         """
         layers = self._run_layers(self._inputs(x))
         self._last_logits = layers.logits
-        self.log_prob, head = self._run_head(layers.logits)
+        y, head = self._run_head(layers.logits)
         self._last_forward = layers, head
-        return self.log_prob
+        if self.loss_name == CROSS_ENTROPY:
+            self.log_prob = y
+        return y
+
+    def backward(self, label: Array) -> None:
+        """Write the gradients of the loss, summed over the last forward's samples, to `gradients`.
+
+        loss = sum of -log_prob * label; label (N, classes): one-hot rows, or these times a weight
+        (1 / N for the mean loss). With another loss than cross-entropy, label is the targets, as
+        `fit` takes them. Raises ValueError for another shape, TypeError for values that the model's
+        dtype doesn't hold exactly, RuntimeError without a forward.
+        """
+        self._propagate(output_gradient(self, label))
 
     def fit(
         self,
@@ -89,6 +114,8 @@ class Estimator(Parameters):
         weight_decay: float = 0.0,
         max_norm: float | None = None,
         decay_bias: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight = None,
         shuffle: bool = True,
         validation: tuple[Array, ArrayLike] | None = None,
         patience: int | None = None,
@@ -100,21 +127,23 @@ class Estimator(Parameters):
         callback: Callable[[History], object] | None = None,
         check_finite: bool = True,
     ) -> History:
-        """Train on batches of x (N, ...) with labels y; return the loss and accuracy of each epoch.
+        """Train on batches of x (N, ...) with y; return the loss and accuracy of each epoch.
 
-        y: integers (N,) below the number of classes, or one-hot rows. The loss is the mean of a
-        batch, of which the last of an epoch may be smaller; batch_size N or more is all at once.
-        learning_rate: a number, or one for each step of all epochs. optimizer: "sgd", "momentum" or
-        "nesterov" (with `momentum`), "adam" or "adamw" (0.9, 0.999, 1e-8). weight_decay: times W,
-        added to the gradient of every parameter; with adamw, learning_rate times that is taken from
-        W instead. decay_bias: whether biases decay, too. max_norm: the largest 2-norm of all
-        gradients of a step; beyond it they are scaled to it, before any decay. shuffle: a new order
-        in each epoch, drawn from `rng`: None, a seed or a PCG64 generator. validation: (x, y) to
-        evaluate after each epoch. patience: end when its `monitor`, "loss" or "accuracy", was not
-        better than ever for so many epochs; restore_best: leave the weights and optimizer_state of
-        the best. resume: go on from `optimizer_state`, where there is one, instead of zeros.
-        progress: show a bar. callback: called with the history after each epoch; a true result ends
-        the training. check_finite: whether NaN and inf end it, too.
+        y: integers (N,) below the number of classes, or one-hot rows; other losses: targets
+        (N, outputs), (N,) for one. The loss is the mean of a batch, the last of an epoch may be
+        smaller; batch_size N or more is all at once. learning_rate: a number, or one for each step
+        of all epochs. optimizer: "sgd", "momentum" or "nesterov" (with `momentum`), "adam" or
+        "adamw" (0.9, 0.999, 1e-8). weight_decay: times W, added to the gradient of every parameter;
+        with adamw, learning_rate times that is taken from W instead. decay_bias: whether biases
+        decay, too. max_norm: the largest 2-norm of all gradients of a step; beyond it they are
+        scaled to it, before any decay. sample_weight (N,): how much each sample counts in a mean,
+        0: not; class_weight: a dict, an array (classes,) or "balanced", which multiplies it.
+        shuffle: a new order in each epoch, drawn from `rng`: None, a seed or a PCG64 generator.
+        validation: (x, y) to evaluate after each epoch. patience: end when its `monitor`, "loss" or
+        "accuracy", was not better than ever for so many epochs; restore_best: leave the weights and
+        optimizer_state of the best. resume: go on from `optimizer_state`, where there is one,
+        instead of zeros. progress: show a bar. callback: called with the history after each epoch;
+        a true result ends the training. check_finite: whether NaN and inf end it, too.
 
         An epoch is one compiled call, and its bits are those of forward, backward and update for
         each batch. Weights and optimizer_state change at its end: Ctrl-C leaves them as the last
@@ -122,7 +151,7 @@ class Estimator(Parameters):
         isn't finite, in a FloatingPointError whose `history` is that of the epochs before.
         TypeError and ValueError name what doesn't fit, as a NaN in x, before anything is written.
         """
-        data = checked_data(self, x, y)
+        data = fitted_data(self, x, y, check_finite, sample_weight, class_weight)
         schedule = checked_schedule(
             len(data.x), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay,
             max_norm, decay_bias,
@@ -150,11 +179,13 @@ class Estimator(Parameters):
         weight_decay: float = 0.0,
         max_norm: float | None = None,
         decay_bias: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight = None,
         shuffle: bool = True,
         rng: Rng = None,
         check_finite: bool = True,
     ) -> History:
-        """Train one epoch on a chunk x (N, ...) with labels y: fit(epochs=1, resume=True).
+        """Train one epoch on a chunk x (N, ...) with y: fit(epochs=1, resume=True).
 
         `optimizer_state` goes on from chunk to chunk, so one pass over data that is larger than
         memory is a call for each chunk. A generator as `rng` goes on, too; a seed would give each
@@ -163,45 +194,74 @@ class Estimator(Parameters):
         return self.fit(
             x, y, epochs=1, batch_size=batch_size, learning_rate=learning_rate,
             optimizer=optimizer, momentum=momentum, weight_decay=weight_decay, max_norm=max_norm,
-            decay_bias=decay_bias, shuffle=shuffle, resume=True, rng=rng, check_finite=check_finite,
+            decay_bias=decay_bias, sample_weight=sample_weight, class_weight=class_weight,
+            shuffle=shuffle, resume=True, rng=rng, check_finite=check_finite,
         )  # fmt: skip
 
     def predict_log_proba(self, x: Array, *, check_finite: bool = True) -> Array:
-        """Return the log-probabilities (N, classes) for x (N, ...): forward, but nothing is kept.
+        """Return the log-probabilities (N, classes) for x (N, ...); nothing is kept.
 
-        check_finite: whether NaN and inf in x are a ValueError. Raises what `forward` raises.
+        Else as `predict_proba`.
         """
-        return self._run_head(self._logits(self._samples(x, check_finite)))[0]
+        self._refuse_regression("predict_log_proba")
+        logits = self._logits(self._samples(x, check_finite))
+        if self.loss_name == CROSS_ENTROPY:
+            return self._run_head(logits)[0]
+        return log_probabilities(logits, self._elementary())
 
     def predict_proba(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the probabilities (N, classes) for x (N, ...).
 
-        check_finite: whether NaN and inf in x are a ValueError. Raises what `forward` raises.
+        With binary_cross_entropy, those of 0 and 1 (N, 2) for one output, those of 1 (N, outputs)
+        for many. check_finite: whether NaN and inf in x are a ValueError. Raises what `forward`
+        raises, and ValueError for a regression.
         """
-        operation = self._head[0]()
-        y = operation.forward(self._logits(self._samples(x, check_finite)))
+        self._refuse_regression("predict_proba")
+        logits, operation = self._logits(self._samples(x, check_finite)), self._head[0]()
+        if self.loss_name != CROSS_ENTROPY:
+            return probabilities(logits, self._elementary())
+        y = operation.forward(logits)
         return np.asarray(operation.mem.get("p", y))
 
-    def score(self, x: Array, y: ArrayLike, *, check_finite: bool = True) -> float:
-        """Return the share of the samples x (N, ...) whose class is their label's.
+    def score(
+        self,
+        x: Array,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        check_finite: bool = True,
+    ) -> float:
+        """Return the share of the samples x (N, ...) whose class is y's, or a regression's R^2.
 
-        y: integers (N,) or one-hot rows. A sample whose loss is NaN has no class. check_finite:
-        whether NaN and inf in x are a ValueError. Raises TypeError and ValueError for what doesn't
-        fit.
+        y: as in `fit`. A sample whose loss is NaN has no class. sample_weight (N,): how much each
+        sample counts. check_finite: whether NaN and inf in x and targets are a ValueError. Raises
+        TypeError and ValueError for what doesn't fit.
         """
-        data = checked_data(self, x, y)
-        return self._accuracy(data, check_finite)
-
-    def loss(self, x: Array, y: ArrayLike, *, check_finite: bool = True) -> float:
-        """Return the mean over the samples x (N, ...) of -log_prob of their label.
-
-        y: integers (N,) or one-hot rows. check_finite: whether NaN and inf in x are a ValueError.
-        Raises TypeError and ValueError for what doesn't fit.
-        """
-        data = checked_data(self, x, y)
+        data = checked_data(self, x, y, check_finite, sample_weight)
+        if self._has_accuracy:
+            return weighted_share(self._right(data, check_finite), data.weight)
         if check_finite:
             data.refuse_not_finite()
-        return self._evaluate(data.x, data.labels)[0]
+        predicted = predictions(loss_of(self), self._logits(data.x), self._elementary())
+        return r2_score(predicted, data.y, data.weight)
+
+    def loss(
+        self,
+        x: Array,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        check_finite: bool = True,
+    ) -> float:
+        """Return the mean over the samples x (N, ...) of their losses; y: as in `fit`.
+
+        sample_weight (N,): how much each sample counts. check_finite: whether NaN and inf in x and
+        targets are a ValueError. Raises TypeError and ValueError for what doesn't fit.
+        """
+        data = checked_data(self, x, y, check_finite, sample_weight)
+        if check_finite:
+            data.refuse_not_finite()
+        return self._evaluate(data)[0]
 
     def _samples(self, x: Array, check_finite: bool) -> Array:
         """Return x as a matrix (N, inputs); raise where it doesn't fit, or isn't finite."""
@@ -211,28 +271,53 @@ class Estimator(Parameters):
             raise error
         return matrix
 
-    def _accuracy(self, data: Data, check_finite: bool) -> float:
-        """Return what `score` does."""
+    def _predict_targets(self, x: Array, check_finite: bool) -> Array:
+        """Return what the outputs say of targets: (N, outputs), (N,) for one output."""
+        z = self._logits(self._samples(x, check_finite))
+        values = predictions(loss_of(self), z, self._elementary())
+        return values.reshape(-1) if self.sizes[-1] == 1 else values
+
+    @property
+    def _has_accuracy(self) -> bool:
+        return self.loss_name not in REGRESSIONS
+
+    def _refuse_regression(self, method: str) -> None:
+        if not self._has_accuracy:
+            raise shape_error(
+                method, "a model whose loss is of classes", repr(self.loss_name),
+                "predict(x) has the numbers",
+            )  # fmt: skip
+
+    def _right(self, data: Data, check_finite: bool) -> Array:
+        """Return which samples (N,) have the class that y says."""
         if check_finite:
             data.refuse_not_finite()
-        return self._evaluate(data.x, data.labels)[1]
+        logits = self._logits(data.x)
+        losses = sample_losses(self, self._run_head(logits)[0], data.y)
+        return right_samples(self, logits, losses, data.y)
 
-    def _evaluate(self, x: Array, labels: Array) -> tuple[float, float]:
-        """Return loss and accuracy for the samples x (N, inputs) and their labels (N,)."""
-        logits = self._logits(x)
-        losses = sample_losses(self._run_head(logits)[0], labels)
-        return float(self._mean(losses)), count_hits(logits, losses, labels) / len(x)
-
-    def _is_regression(self) -> bool:
-        return False
+    def _evaluate(self, data: Data) -> tuple[float, float | None]:
+        """Return the weighted loss, and the accuracy of what isn't a regression."""
+        logits = self._logits(data.x)
+        losses = sample_losses(self, self._run_head(logits)[0], data.y)
+        loss = float(self._mean(weighted(losses, data.weight)))
+        if not self._has_accuracy:
+            return loss, None
+        right = right_samples(self, logits, losses, data.y)
+        return loss, int(np.count_nonzero(right)) / len(right)
 
     def _logits(self, x: Array) -> Array:
         """Return the last layer's outputs for x (N, inputs)."""
         return self._run_layers(x).logits
 
     def _run_head(self, h: Array) -> tuple[Array, list[Any]]:
-        """Return the log-probabilities for the logits h, and the operations that made them."""
+        """Return the log-probabilities for the logits h, and the operations that made them.
+
+        Another loss than cross-entropy has none of these.
+        """
         head = [operation() for operation in self._head]
+        if self.loss_name != CROSS_ENTROPY:
+            return h, []
         for operation in head:
             h = operation.forward(h)
         return h, head
@@ -243,11 +328,15 @@ class Estimator(Parameters):
 
     @abstractmethod
     def predict(self, x: Array, *, check_finite: bool = True) -> Array:
-        """Return the class (N,) of each sample of x (N, ...)."""
+        """Return the class (N,) of each sample of x (N, ...), or what a regression says of it."""
 
     @abstractmethod
-    def backward(self, label: Array) -> None:
-        """Write the gradients of the last forward's loss to `gradients`."""
+    def _propagate(self, g: Array) -> None:
+        """Write the gradients to `gradients`, by that of the last layer's outputs (N, outputs)."""
+
+    @abstractmethod
+    def _elementary(self) -> Elementary:
+        """Return the functions that losses call."""
 
     @abstractmethod
     def _run_layers(self, h: Array) -> Layers:

@@ -10,12 +10,13 @@ import numpy as np
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, all_finite
-from ..labels import one_hot
 from .fit_checks import Data, Schedule
 from .history import History
+from .losses import right_samples, sample_losses, scaled_gradient
 from .optimizer_state import Kept
 from .parameters import shuffled
 from .progress import progress_bar
+from .sample_weights import scales, weighted
 from .stopping import Stopping, Watch
 from .updating import update
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class Epoch(NamedTuple):
-    """What an epoch of training gives; losses and hits are from before each sample's step."""
+    """What an epoch of training gives; losses and hits are from before each sample's step.
+
+    hits: how many samples were right; 0 of a regression.
+    """
 
     parameters: Array
     losses: Array
@@ -32,11 +36,16 @@ class Epoch(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What an epoch visits: x (N, inputs); its labels in the order; the order, None: as x lies."""
+    """What an epoch visits: x (N, inputs); the order, None: as x lies; in the order, what is y's.
+
+    y: labels (N,) or targets (N, outputs). scales (N,): each sample's part in its batch, None:
+    equal parts.
+    """
 
     x: Array
-    labels: Array
+    y: Array
     order: Array | None
+    scales: Array | None = None
 
 
 class Request(NamedTuple):
@@ -101,17 +110,17 @@ def _train(
 ) -> Watch | None:
     """Run the epochs until the last, or until one ends them; return what watched them."""
     data, schedule, state, generator, validation, stopping = request[:6]
-    x, labels, steps = data.x, data.labels, len(schedule.steps(0))
+    x, steps = data.x, len(schedule.steps(0))
     before = generator.state if generator is not None else None
     watch = None if stopping is None else Watch(stopping)
     for number in range(schedule.epochs):
         start = time.perf_counter()
         order = None if generator is None else shuffled(generator, len(x))
-        samples = Samples(x, labels if order is None else labels[order], order)
+        samples, weight = _visited(data, order, schedule.batch_size)
         # An epoch writes to states of its own: one that is refused leaves those before it.
         states = state[2].copy()
         epoch = model._train_epoch(samples, schedule, states, number)
-        loss = float(model._mean(epoch.losses))
+        loss = float(model._mean(weighted(epoch.losses, weight)))
         if request.check_finite and not (math.isfinite(loss) and all_finite(epoch.parameters)):
             if generator is not None and before is not None and number == 0:
                 generator.state = before
@@ -121,12 +130,14 @@ def _train(
         keeper.keep(number + 1, epoch.parameters, state)
         history.seconds.append(time.perf_counter() - start)
         history.loss.append(loss)
-        history.accuracy.append(epoch.hits / len(x))
+        if model._has_accuracy:
+            history.accuracy.append(epoch.hits / len(x))
         over = False
         if validation is not None:
-            loss, accuracy = model._evaluate(validation.x, validation.labels)
+            loss, accuracy = model._evaluate(validation)
             history.validation_loss.append(loss)
-            history.validation_accuracy.append(accuracy)
+            if accuracy is not None:
+                history.validation_accuracy.append(accuracy)
             if watch is not None:
                 over = watch.is_over(history, number, epoch.parameters, state)
         if show is not None:
@@ -134,6 +145,16 @@ def _train(
         if (request.callback is not None and request.callback(history)) or over:
             break
     return watch
+
+
+def _visited(data: Data, order: Array | None, batch_size: int) -> tuple[Samples, Array | None]:
+    """Return what an epoch visits in an order, and the weights in that order; None: none."""
+    y, weight, scale = data.y, data.weight, None
+    if order is not None:
+        y, weight = y[order], None if weight is None else weight[order]
+    if weight is not None:
+        scale = scales(weight, batch_size, data.x.dtype)
+    return Samples(data.x, y, order, scale), weight
 
 
 def _refusal(
@@ -177,28 +198,21 @@ def composed_epoch(
     model: "Estimator", data: Samples, schedule: Schedule, states: Array, number: int
 ) -> Epoch:
     """One epoch as forward, backward and update for each batch: the definition of an epoch."""
-    x, labels, order = data
+    x, y, order, scales = data
     worker = model._worker()
     state = [[half] for half in states.reshape(-1, worker.flat_parameters.size)]
     losses, hits = [], 0
     for batch, step in enumerate(schedule.steps(number)):
         mine = slice(batch * schedule.batch_size, (batch + 1) * schedule.batch_size)
-        label = labels[mine]
-        log_prob = worker.forward(x[mine] if order is None else x[order[mine]])
-        losses.append(sample_losses(log_prob, label))
-        hits += count_hits(worker._last_logits, losses[-1], label)
-        scale = model.dtype.type(1 / len(label))
-        worker.backward(one_hot(label, model.sizes[-1], model.dtype) * scale)
+        expected = y[mine]
+        outputs = worker.forward(x[mine] if order is None else x[order[mine]])
+        losses.append(sample_losses(worker, outputs, expected))
+        if model._has_accuracy:
+            right = right_samples(worker, worker._last_logits, losses[-1], expected)
+            hits += int(np.count_nonzero(right))
+        scale = np.full(len(expected), 1 / len(expected), model.dtype)
+        if scales is not None:
+            scale = scales[mine]
+        worker._propagate(scaled_gradient(worker, expected, scale))
         update(worker, schedule, state, step)
     return Epoch(worker.flat_parameters, np.concatenate(losses), hits)
-
-
-def sample_losses(log_prob: Array, labels: Array) -> Array:
-    """Return 0 - log_prob[label] for each row, which is rowsum(-log_prob * one-hot) if finite."""
-    return np.asarray(0 - log_prob[np.arange(len(labels)), labels])
-
-
-def count_hits(logits: Array, losses: Array, labels: Array) -> int:
-    """Return how many samples have their label as first largest logit, and a loss that's no NaN."""
-    right = np.argmax(logits, axis=1) == labels
-    return int(np.count_nonzero(right & ~np.isnan(losses)))

@@ -9,11 +9,12 @@ from fastmlp_kernels.record import CONSTANTS_EACH
 from numpy.typing import ArrayLike
 
 from ..checks import Array, dtype_error, not_finite, plain_array, positive, shape_error
-from ..labels import class_labels
 from ..mends import usual
 from ..operations.update_checks import decay_rate, real_number, weight_decay_number
 from ..plan.ways import STATES
 from ..schedules import count_steps
+from .losses import checked_y
+from .sample_weights import ClassWeight, checked_weight, fitted_weight
 
 if TYPE_CHECKING:
     from .estimator import Estimator
@@ -24,15 +25,17 @@ MOST_POWERS = 1 << 16  # behind it, 1 - beta^t is 1 for both betas
 
 
 class Data(NamedTuple):
-    """Samples that fit a model: x (N, inputs) as kernels take it, and its labels (N,), N >= 1.
+    """Samples that fit a model: x (N, inputs) as kernels take it, and what is y's, N >= 1.
 
-    name, given: what errors call the x that was passed, and itself.
+    name, given: what errors call the x that was passed, and itself. y: labels (N,), or targets
+    (N, outputs). weight: float64 (N,), None: all 1.
     """
 
     name: str
     given: Any
     x: Array
-    labels: Array
+    y: Array
+    weight: Array | None = None
 
     def not_finite(self) -> ValueError | None:
         """Return the error of the first number of x that isn't finite, if there is one."""
@@ -126,14 +129,35 @@ def _powers(base: float, count: int) -> Array:
 
 
 def checked_data(
-    model: "Estimator", x: Array, y: ArrayLike, names: tuple[str, str] = ("x", "y")
+    model: "Estimator",
+    x: Array,
+    y: ArrayLike,
+    check_finite: bool,
+    sample_weight: ArrayLike | None = None,
+    names: tuple[str, str] = ("x", "y"),
 ) -> Data:
-    """Return the samples x (N, ...) with the labels y of N samples, or raise."""
+    """Return the samples x (N, ...) with the labels or targets y of N samples, or raise.
+
+    check_finite: whether targets have to be finite; x isn't looked at.
+    """
     matrix = np.ascontiguousarray(model._inputs(x, names[0]), model.dtype)
-    labels = class_labels(names[1], y, model.sizes[-1], len(matrix))
+    expected = checked_y(model, names[1], y, len(matrix), check_finite)
     if len(matrix) == 0:
         raise shape_error(names[0], "at least one sample", f"shape {matrix.shape}", "give some")
-    return Data(names[0], x, matrix, labels)
+    return Data(names[0], x, matrix, expected, checked_weight(sample_weight, len(matrix)))
+
+
+def fitted_data(
+    model: "Estimator",
+    x: Array,
+    y: ArrayLike,
+    check_finite: bool,
+    sample_weight: ArrayLike | None,
+    class_weight: ClassWeight,
+) -> Data:
+    """Return the same with the weights of `fit`."""
+    data = checked_data(model, x, y, check_finite)
+    return data._replace(weight=fitted_weight(model, data.y, sample_weight, class_weight))
 
 
 def checked_validation(model: "Estimator", validation: object, check_finite: bool) -> Data | None:
@@ -143,7 +167,8 @@ def checked_validation(model: "Estimator", validation: object, check_finite: boo
     if not isinstance(validation, tuple) or len(validation) != 2:
         got = type(validation).__name__
         raise TypeError(f"validation: expected a pair (x, y), got {got}; pass validation=(x, y)")
-    data = checked_data(model, *validation, ("validation[0]", "validation[1]"))
+    names = "validation[0]", "validation[1]"
+    data = checked_data(model, *validation, check_finite, names=names)
     if check_finite:
         data.refuse_not_finite()
     return data

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 class History:
     """What `fit` returns: a list for each figure, with an element for each epoch.
 
-    loss, accuracy: means over the epoch's samples, each from before its step. validation_loss,
-    validation_accuracy: after the epoch, empty without `validation`. seconds: of training alone.
+    loss, accuracy: means over the epoch's samples, each from before its step, the loss' by their
+    weights. validation_loss, validation_accuracy: after the epoch, empty without `validation`.
+    Regressions have no accuracy: these lists stay empty. seconds: of training alone.
     best_epoch: with `patience`, the place in these lists of the best epoch, the first of equal
     ones; None without, and where every figure was NaN.
     """

@@ -1,4 +1,4 @@
-"""The multilayer perceptron: relu layers, then the log-probabilities of the classes."""
+"""The multilayer perceptron: relu layers, then the log-probabilities of classes, or numbers."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -7,36 +7,46 @@ import numpy as np
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
-from ..checks import Array, real_arrays, remembered
+from ..checks import Array, real_arrays
 from ..operations.activations import CLASSES
+from ..operations.elementary import COMPILED
 from ..operations.log import Log
 from ..operations.log_softmax import LogSoftmax
 from ..operations.loss import mean
 from ..operations.matmul_relu import affine, gradient_below
 from ..operations.softmax import Softmax
 from ..operations.update import adam, adamw, momentum, nesterov, sgd, sum_of_squares
+from ..reference.losses import Elementary
 from ..threads import threads_for
 from . import epochs
 from .estimator import Estimator, Layers
 from .fit import Epoch, Samples
 from .fit_checks import Data, Schedule
+from .losses import CROSS_ENTROPY, NUMPY, loss_of
 from .parameters import Rng, draw_normal
 from .predictions import DONE, HITS_BIT, NEGATIVE, NO_REALS, NOT_FINITE, Predictor, predictor
+from .sample_weights import weighted
 
 _CLASS = np.dtype(np.int64)
 _NO_CLASSES = np.empty(0, _CLASS)
 
 
 class MLP(Estimator):
-    """A multilayer perceptron that classifies: f(x @ W + b) layers, the last without f.
+    """A multilayer perceptron: f(x @ W + b) layers, the last without f.
 
-    The log-probabilities are LogSoftmax of the last layer. `sizes`: the numbers of inputs, of each
-    hidden layer's outputs and of classes, as [784, 100, 10]. `bias`: one flag, or one per layer.
-    `dtype`: float32 or float64. `rng`: None, an integer seed, or NumPy's Generator or BitGenerator
-    of PCG64; a seed gives the same bits on every machine. `activation`: f of the hidden layers,
-    "relu", "tanh", "logistic", "silu", "gelu" (its tanh form), "leaky_relu" (0.01) or "identity";
-    one name, or a list with one for each. Weights start uniform, with He's bound before relu,
-    leaky_relu, silu and gelu, with Glorot's before the others; biases start at 0.
+    `sizes`: the numbers of inputs, of each hidden layer's outputs and of classes or targets, as
+    [784, 100, 10]. `bias`: one flag, or one per layer. `dtype`: float32 or float64. `rng`: None, an
+    integer seed, or NumPy's Generator or BitGenerator of PCG64; a seed gives the same bits on every
+    machine. `activation`: f of the hidden layers, "relu", "tanh", "logistic", "silu", "gelu" (its
+    tanh form), "leaky_relu" (0.01) or "identity"; one name, or a list with one for each. Weights
+    start uniform, with He's bound before relu, leaky_relu, silu and gelu, with Glorot's before the
+    others; biases start at 0.
+
+    `loss`: what `fit` makes small, and what the last layer's outputs z are. "cross_entropy": the
+    log-probabilities of classes are LogSoftmax of z. "squared_error", "absolute_error", "huber"
+    (the square up to `delta`, 1.0 by default, from there on the absolute error): z are numbers.
+    "poisson": exp(z) are counts. "binary_cross_entropy": z > 0 is the class 1 of 0 and 1, of one
+    label or of many. Each is the mean over samples and outputs.
 
     Wk has shape (inputs + bias, outputs), the bias as its last row; `parameters` is their list, and
     all lie in one buffer, `flat_parameters`, their gradients in `flat_gradients`. Assigning, as in
@@ -58,10 +68,13 @@ class MLP(Estimator):
     def predict(self, x: Array, *, check_finite: bool = True) -> Array:
         """Return the class (N,) of each sample of x (N, ...), as int64: the first largest logit.
 
-        All layers in one call, without the log-probabilities; `log_prob` and what backward needs
-        stay those of the last forward. A NaN counts as largest. check_finite: whether NaN and inf
-        in x are a ValueError. Raises what `forward` raises.
+        With another loss than cross-entropy, what the outputs say of targets: (N, outputs), (N,)
+        for one output. All layers in one call, without the log-probabilities; `log_prob` and what
+        backward needs stay those of the last forward. A NaN counts as largest. check_finite:
+        whether NaN and inf in x are a ValueError. Raises what `forward` raises.
         """
+        if self.loss_name != CROSS_ENTROPY:
+            return self._predict_targets(x, check_finite)
         if is_numpy():
             return np.asarray(np.argmax(self._logits(self._samples(x, check_finite)), axis=1))
         call, plan, parameters, none, _ = self._compiled or self._compile_predict()
@@ -89,13 +102,17 @@ class MLP(Estimator):
         found = call(x, plan, classes, none, threads_for(len(x) * parameters.size))
         return classes, found
 
-    def _accuracy(self, data: Data, check_finite: bool) -> float:
-        if is_numpy() or self._head != (LogSoftmax,):
-            return super()._accuracy(data, check_finite)
+    def _right(self, data: Data, check_finite: bool) -> Array:
+        if self._is_composed() or self.loss_name != CROSS_ENTROPY:
+            return super()._right(data, check_finite)
         classes, found = self._signed_classes(data.x)
         if check_finite and found & NOT_FINITE:
             data.refuse_not_finite()
-        return int(np.count_nonzero(classes == data.labels)) / len(classes)
+        return np.asarray(classes == data.y)
+
+    def _is_composed(self) -> bool:
+        """Whether operations are called one after the other: no plan has them."""
+        return is_numpy() or self._head != (LogSoftmax,)
 
     def _compile_predict(self) -> tuple[Callable[..., int], Array, Array, Array, Predictor]:
         it = self._predictor("classes")  # the last, as `words` has addresses of what it holds
@@ -108,7 +125,9 @@ class MLP(Estimator):
         made: dict[str, Predictor] = vars(self).setdefault("_predictors", {})
         found = made.get(goal)
         if found is None:  # of threads that come at once, all take the first one's
-            new = predictor(self.sizes, self.bias, self.activation, self.flat_parameters, goal)
+            new = predictor(
+                self.sizes, self.bias, self.activation, self.flat_parameters, goal, loss_of(self)
+            )
             found = made.setdefault(goal, new)
         return found
 
@@ -122,13 +141,17 @@ class MLP(Estimator):
         it.run(x, it.words, _NO_CLASSES, logits.reshape(-1), threads)
         return logits
 
-    def _evaluate(self, x: Array, labels: Array) -> tuple[float, float]:
-        if is_numpy() or self._head != (LogSoftmax,):
-            return super()._evaluate(x, labels)
-        it, losses = self._predictor("losses"), np.empty(len(x), self.dtype)
-        threads = threads_for(len(x) * it.parameters.size)
-        found = it.run(x, it.words, labels, losses, threads)
-        return float(self._mean(losses)), (found >> HITS_BIT) / len(x)
+    def _evaluate(self, data: Data) -> tuple[float, float | None]:
+        if self._is_composed():
+            return super()._evaluate(data)
+        x, y, it = data.x, data.y, self._predictor("losses")
+        losses, threads = np.empty(len(x), self.dtype), threads_for(len(x) * it.parameters.size)
+        if self.loss_name == CROSS_ENTROPY:
+            found = it.run(x, it.words, y, losses, threads)
+        else:
+            found = it.run(x, it.with_targets(y), _NO_CLASSES, losses, threads)
+        loss = float(self._mean(weighted(losses, data.weight)))
+        return loss, (found >> HITS_BIT) / len(x) if self._has_accuracy else None
 
     def _run_layers(self, h: Array) -> Layers:
         """Return what the layers make of h (N, inputs)."""
@@ -145,17 +168,11 @@ class MLP(Estimator):
                 h = functions[-1].forward(h)
         return Layers(inputs, functions, h)
 
-    def backward(self, label: Array) -> None:
-        """Write the gradients of the loss, summed over the last forward's samples, to `gradients`.
+    def _elementary(self) -> Elementary:
+        return NUMPY if is_numpy() else COMPILED
 
-        loss = sum of -log_prob * label; label (N, classes): one-hot rows, or these times a weight
-        (1 / N for the mean loss). Raises ValueError for another shape, TypeError for values that
-        the model's dtype doesn't hold exactly, RuntimeError without a forward.
-        """
-        layers, head = remembered(vars(self), "_last_forward", type(self).__name__)
-        g = -self._labels(label, len(layers.inputs[0]))
-        for operation in reversed(head):
-            g = operation.backward(g)
+    def _propagate(self, g: Array) -> None:
+        layers = self._last_forward[0]
         for layer in reversed(range(len(layers.inputs))):
             x = layers.inputs[layer]
             self._write_gradient(layer, x, g)
@@ -181,18 +198,18 @@ class MLP(Estimator):
             affine(np.ones((1, len(x)), x.dtype), g, None, grad_W[inputs:], relu=False)
 
     def _train_epoch(self, data: Samples, schedule: Schedule, states: Array, number: int) -> Epoch:
-        if is_numpy() or self._head != (LogSoftmax,):
+        if self._is_composed():
             return super()._train_epoch(data, schedule, states, number)
-        x, labels, order = data
+        x, y, order, scales = data
         parameters, losses = self.flat_parameters.copy(), np.empty(len(x), self.dtype)
         steps = epochs.Steps(
             self.sizes, self.bias, schedule.optimizer, schedule.constants(number),
             schedule.batch_size, schedule.rides(self.dtype), self.activation,
-            schedule.max_norm, schedule.decay_bias,
+            schedule.max_norm, schedule.decay_bias, *loss_of(self),
         )  # fmt: skip
         weights = epochs.Weights(parameters, states, losses)
         threads = threads_for(schedule.batch_size * parameters.size)
-        hits = epochs.train(x, order, labels, steps, weights, threads)
+        hits = epochs.train(x, order, y, steps, weights, threads, scales)
         return Epoch(parameters, losses, hits)
 
 

@@ -3,24 +3,22 @@
 import copy
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..checks import (
-    FLOATS,
-    Array,
-    converted,
-    dtype_error,
-    dtype_of,
-    integer,
-    plain_array,
-    shape_error,
-)
+from ..checks import Array, converted, dtype_error, plain_array, shape_error
 from ..mends import array_code, numbers_mend, one_hot_mend
-from ..plan.ways import ACTIVATIONS
+from .losses import CROSS_ENTROPY, checked_loss
+from .parameter_checks import (
+    checked_activation,
+    checked_bias,
+    checked_dtype,
+    checked_sizes,
+    inputs_mend,
+)
 
 _WEIGHTS = r"[wW]\d+(_\w+)?"
 _WHAT_IT_HAS = "dir(model) lists what it has"
@@ -41,6 +39,7 @@ _ELSEWHERE = {
 
 Rng = int | np.random.Generator | np.random.BitGenerator | None
 
+_FIXED = ("sizes", "bias", "activation", "dtype", "loss_name", "delta")
 _BUFFERS = ("flat_parameters", "flat_gradients")
 # What is made again when it is asked for: views, what predict knows, what the last forward kept.
 _MADE_AGAIN = (
@@ -66,6 +65,8 @@ class Parameters:
     flat_parameters: Array
     flat_gradients: Array
     log_prob: Array
+    loss_name: str = CROSS_ENTROPY  # as of models that were pickled without it
+    delta: float | None = None
     _named: dict[str, Array]
 
     def __init__(
@@ -76,11 +77,14 @@ class Parameters:
         rng: Rng = None,
         *,
         activation: str | Sequence[str] = "relu",
+        loss: str = CROSS_ENTROPY,
+        delta: float | None = None,
     ) -> None:
-        self.sizes = _checked_sizes(sizes)
-        self.bias = _checked_bias(bias, len(self.sizes) - 1)
+        self.loss_name, self.delta = checked_loss(loss, delta)
+        self.sizes = checked_sizes(sizes, self.loss_name)
+        self.bias = checked_bias(bias, len(self.sizes) - 1)
         self.activation = checked_activation(activation, len(self.sizes) - 2)
-        self.dtype = _checked_dtype(dtype)
+        self.dtype = checked_dtype(dtype)
         generator = bit_generator(rng)
         count = sum(rows * columns for rows, columns in self._shapes())
         self.flat_parameters = np.zeros(count, self.dtype)
@@ -128,6 +132,9 @@ class Parameters:
         if name == "log_prob":
             if name in attributes:
                 return self.log_prob
+            if self.loss_name != CROSS_ENTROPY:
+                message = f"{type(self).__name__} has no {name!r} with loss={self.loss_name!r}"
+                raise AttributeError(f"{message}; forward returns the outputs", name=name, obj=self)
             raise AttributeError(
                 f"{type(self).__name__}.log_prob: expected a forward before it, got none; "
                 "call forward first"
@@ -153,7 +160,7 @@ class Parameters:
         if array is not None:
             if value is not array:  # `model.W1 -= step` assigns the array to itself
                 _write(name, array, value)
-        elif name in ("sizes", "bias", "activation", "dtype") or re.fullmatch(_WEIGHTS, name):
+        elif name in _FIXED or re.fullmatch(_WEIGHTS, name):
             raise AttributeError(
                 f"{type(self).__name__}.{name}: expected one of {', '.join(named)} or the flat "
                 "buffers, whose values can be assigned; make another model for other sizes",
@@ -201,12 +208,16 @@ class Parameters:
 
     def __repr__(self) -> str:
         names = list(dict.fromkeys(self.activation))
-        activation = f", activation={names[0]!r}" if len(names) == 1 and names != ["relu"] else ""
+        more = f", activation={names[0]!r}" if len(names) == 1 and names != ["relu"] else ""
         if len(names) > 1:
-            activation = f", activation={list(self.activation)}"
+            more = f", activation={list(self.activation)}"
+        if self.loss_name != CROSS_ENTROPY:
+            more += f", loss={self.loss_name!r}"
+        if self.delta is not None:
+            more += f", delta={self.delta}"
         return (
             f"{type(self).__name__}({list(self.sizes)}, bias={list(self.bias)}, "
-            f"dtype={self.dtype.name}{activation})"
+            f"dtype={self.dtype.name}{more})"
         )
 
     def _inputs(self, x: Array, name: str = "x") -> Array:
@@ -229,7 +240,7 @@ class Parameters:
                 name,
                 f"(samples, ...) with {self.sizes[0]} numbers for each sample, the model's inputs",
                 f"shape {x.shape}",
-                _inputs_mend(array_code(name, given), x, self.sizes[0]),
+                inputs_mend(array_code(name, given), x, self.sizes[0]),
             )
         return converted(name, x, self.dtype).reshape(len(x), columns)
 
@@ -313,94 +324,6 @@ def _bound(inputs: int, outputs: int, activation: str) -> float:
     if activation in ("relu", "leaky_relu", "silu", "gelu"):
         return math.sqrt(6 / inputs)
     return math.sqrt(6 / (inputs + outputs))
-
-
-def _inputs_mend(code: str, x: Array, inputs: int) -> str:
-    """Return how x, whose code is given, becomes samples of so many numbers."""
-    if x.size == inputs:
-        return f"pass {code}.reshape(1, -1)"
-    if x.ndim == 1 and inputs == 1:
-        return f"pass {code}.reshape(-1, 1)"
-    if x.ndim == 2 and x.shape[0] == inputs:
-        return f"pass {code}.T"
-    return f"give {inputs} numbers for each sample, or make the model with other inputs"
-
-
-def _checked_sizes(sizes: object) -> tuple[int, ...]:
-    example = "pass sizes=[784, 100, 10]"
-    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
-        got = type(sizes).__name__
-        raise TypeError(f"sizes: expected a list of integers, got {got}; {example}")
-    given = list(sizes)
-    try:
-        checked = [integer("sizes", size) for size in given]
-    except TypeError as error:
-        if all(isinstance(size, int | float) and float(size).is_integer() for size in given):
-            example = f"pass sizes={[*map(int, given)]}"
-        raise TypeError(f"{str(error).partition(';')[0]}; {example}") from None
-    if len(checked) < 2 or min(checked) < 1:
-        raise shape_error(
-            "sizes",
-            "two or more sizes of 1 or more: inputs, hidden layers, classes",
-            checked,
-            example,
-        )
-    if checked[-1] < 2:
-        raise shape_error(
-            "sizes",
-            "two or more classes, an output for each",
-            checked,
-            f"pass sizes={[*checked[:-1], 2]} for two classes",
-        )
-    return tuple(checked)
-
-
-def _checked_bias(bias: object, layers: int) -> tuple[bool, ...]:
-    flags = [bias] * layers if isinstance(bias, bool | np.bool_) else bias
-    if not isinstance(flags, Iterable) or isinstance(flags, str):
-        raise TypeError(
-            f"bias: expected True, False or one of them per layer, got {type(bias).__name__}; "
-            "pass bias=True"
-        )
-    flags = list(flags)
-    if not all(isinstance(one, bool | np.bool_) for one in flags):
-        raise TypeError(f"bias: expected True or False per layer, got {flags}; pass bias=True")
-    if len(flags) != layers:
-        raise shape_error(
-            "bias", f"one flag, or {layers}, one per layer", f"{len(flags)}", "pass bias=True"
-        )
-    return tuple(map(bool, flags))
-
-
-def checked_activation(activation: object, hidden: int) -> tuple[str, ...]:
-    """Return the name of each hidden layer's activation, or raise."""
-    names = [activation] * hidden if isinstance(activation, str) else activation
-    if not isinstance(names, Iterable):
-        raise TypeError(
-            f"activation: expected a name, or one per hidden layer, got "
-            f"{type(activation).__name__}; pass activation='relu'"
-        )
-    names = list(names)
-    wrong = [name for name in names if name not in ACTIVATIONS]
-    if isinstance(activation, str) and activation not in ACTIVATIONS:
-        wrong = [activation]  # also of a model without hidden layers
-    if wrong:
-        raise shape_error(
-            "activation", f"one of {[*ACTIVATIONS]}", repr(wrong[0]), "pass activation='relu'"
-        )
-    if len(names) != hidden:
-        raise shape_error(
-            "activation", f"one name, or {hidden}, one per hidden layer", f"{len(names)}",
-            "pass activation='relu'",
-        )  # fmt: skip
-    return tuple(names)
-
-
-def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    checked = dtype_of(dtype)
-    if checked not in FLOATS:
-        raise dtype_error("dtype", "float32 or float64", checked, "pass dtype=np.float32")
-    return np.dtype(checked.type)  # the one object that native arrays of this dtype share
 
 
 def _own_memory(buffer: Array, dtype: np.dtype[Any]) -> Array:

@@ -8,6 +8,7 @@ from fastmlp_kernels import execute, record
 from ..checks import Array
 from ..plan.predict import FEW, MANY, SOME, Prediction, plan_prediction
 from ..plan.table import Plan
+from ..reference.losses import Loss
 from .addresses import shared_words, this_machine
 
 # What `Predictor.run` tells, a bit each: the results are written; x holds NaN or inf; a class is
@@ -19,14 +20,21 @@ NO_REALS: dict[int, Array] = {4: np.empty(0, np.float32), 8: np.empty(0, np.floa
 class Predictor(NamedTuple):
     """The plans of a model for one goal. run(x, words, integers, reals, num_threads).
 
-    x (N, inputs). classes: integers (N,) are written. losses: integers (N,) are the labels, reals
-    (N,) are written; logits: reals (N * classes,). Another array than those is empty.
+    x (N, inputs). classes: integers (N,) are written. losses: integers (N,) are the labels, or
+    the words are `with_targets`, reals (N,) are written; logits: reals (N * classes,). Another
+    array than those is empty.
     """
 
     run: Any
     words: Array
     plans: list[Plan]  # whose tables the words name
     parameters: Array  # whose address they have
+
+    def with_targets(self, targets: Array) -> Array:
+        """Return words that name targets (N, outputs), to be kept until `run` has returned."""
+        words = self.words.copy()
+        words[execute.TARGETS] = targets.ctypes.data
+        return words
 
 
 def predictor(
@@ -35,11 +43,14 @@ def predictor(
     activation: tuple[str, ...],
     parameters: Array,
     goal: str,
+    loss: Loss,
 ) -> Predictor:
     """Return the plans of a model, compiled; its parameters are read where they lie."""
     dtype, machine = parameters.dtype, this_machine()
     plans = [
-        plan_prediction(Prediction(sizes, bias, dtype.itemsize, rows, goal, activation), machine)
+        plan_prediction(
+            Prediction(sizes, bias, dtype.itemsize, rows, goal, activation, *loss), machine
+        )
         for rows in (FEW, SOME, MANY)
     ]
     head = np.zeros(execute.HEAD, np.int64)

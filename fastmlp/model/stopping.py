@@ -36,7 +36,7 @@ def checked_stopping(
             "patience: expected validation to watch, got none; pass validation=(x, y) of samples "
             "that aren't trained on, or patience=None"
         )
-    if monitor == "accuracy" and model._is_regression():
+    if monitor == "accuracy" and not model._has_accuracy:
         raise ValueError(
             "monitor: expected 'loss', as a regression has no accuracy, got 'accuracy'; "
             "pass monitor='loss'"

@@ -6,6 +6,7 @@ from ..checks import Array
 from ..labels import accuracy_of
 from ..operations.loss import compute_loss
 from ..operations.update import sgd
+from .losses import CROSS_ENTROPY, figures
 from .mlp import MLP
 
 
@@ -21,21 +22,31 @@ def compute_accuracy(log_prob: Array, labels: Array) -> Any:
 def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) -> tuple[Any, Any]:
     """Update the model by W -= learning_rate * W_grad; return (loss, accuracy) from before it.
 
-    x (N, ...), y one-hot (N, classes). The gradients are those of the summed loss, so a fitting
-    learning rate falls as N rises; 1e-5 is the notebook's, for 60,000 samples. Errors are those of
-    `model.forward`, `model.backward` and `sgd`; the model's parameters are unchanged then.
+    x (N, ...), y one-hot (N, classes), or a model's targets; a regression's accuracy is None. The
+    gradients are those of the summed loss, so a fitting learning rate falls as N rises; 1e-5 is the
+    notebook's, for 60,000 samples. Errors are those of `model.forward`, `model.backward` and `sgd`;
+    the model's parameters are unchanged then.
     """
     model.forward(x)
     model.backward(y)
-    loss, accuracy = compute_loss(model.log_prob, y), compute_accuracy(model.log_prob, y)
+    loss, accuracy = _figures(model, y)
     sgd([model.flat_parameters], [model.flat_gradients], learning_rate)
     return loss, accuracy
 
 
 def test(model: MLP, x: Array, y: Array) -> tuple[Any, Any]:
-    """Return (loss, accuracy) of the model for x (N, ...) and one-hot y (N, classes)."""
-    log_prob = model.forward(x)
-    return compute_loss(log_prob, y), compute_accuracy(log_prob, y)
+    """Return (loss, accuracy) of the model for x (N, ...) and one-hot y (N, classes).
+
+    With another loss than cross-entropy, y are targets; a regression's accuracy is None.
+    """
+    model.forward(x)
+    return _figures(model, y)
+
+
+def _figures(model: MLP, y: Array) -> tuple[Any, Any]:
+    if model.loss_name != CROSS_ENTROPY:
+        return figures(model, y)
+    return compute_loss(model.log_prob, y), compute_accuracy(model.log_prob, y)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it by its name

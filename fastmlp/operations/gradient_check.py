@@ -12,6 +12,10 @@ import numpy as np
 
 from ..checks import Array, dtype_error, integer, plain_array, shape_error
 from ..mends import numbers_mend
+from ..model.estimator import Estimator
+from ..model.losses import LOSSES
+from ..model.mlp import MLP
+from ..model.summed_loss import SummedLoss
 from .activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
 from .log import Log
 from .log_softmax import LogSoftmax
@@ -67,8 +71,9 @@ def gradient_check(
     """Return a row for each gradient of `operation` at `inputs`, or of all operations of fastmlp.
 
     operation: an object with forward(*inputs) and backward(grad_y), for which forward(*inputs) is
-    called with float64 copies; keep the inputs off points without a derivative (relu's 0). Without
-    it, every operation of fastmlp, the notebook's whole chain, and its fused equal are checked.
+    called with float64 copies; keep the inputs off points without a derivative (relu's 0). A model,
+    with inputs [x, y]: the gradients of its summed loss by its weights, in float64. Without both,
+    every operation and every loss of fastmlp, the notebook's whole chain, and its fused equal.
     seed: of the drawn grad_y, and inputs. tolerance: the largest relative error of finite
     differences that passes.
 
@@ -93,6 +98,13 @@ def gradient_check(
     if isinstance(inputs, np.ndarray) or not isinstance(inputs, Iterable):
         got = "a single array" if isinstance(inputs, np.ndarray) else type(inputs).__name__
         raise TypeError(f"inputs: expected a list of arrays, got {got}; pass [inputs]")
+    if isinstance(operation, Estimator):
+        if len(inputs) != 2:
+            raise shape_error("inputs", "x and y", f"{len(inputs)} inputs", "pass [x, y]")
+        checked = SummedLoss(operation, *inputs)
+        weights = [W.astype(np.float64) for W in operation.parameters]
+        draw, name = _Uniform(seed), type(operation).__name__
+        return _check(name, checked, weights, None, draw, tolerance)
     arrays = [_float64(f"inputs[{i}]", array) for i, array in enumerate(inputs)]
     draw = _Uniform(seed)
     return _check(type(operation).__name__, operation, arrays, None, draw, tolerance)
@@ -198,7 +210,40 @@ def _check_all(seed: int, tolerance: float) -> list[GradientCheck]:
         ("LeakyRelu", LeakyRelu(), [z], lambda t, x: t.nn.functional.leaky_relu(x)),
         ("Identity", Identity(), [z], lambda t, x: x * 1),
     ]
-    return [row for entry in table for row in _check(*entry, draw, tolerance)]
+    rows = [row for entry in table for row in _check(*entry, draw, tolerance)]
+    for loss in LOSSES:
+        rows += _check(*_fitting(loss, x, draw), draw, tolerance)
+    return rows
+
+
+def _fitting(
+    loss: str, x: Array, draw: _Uniform
+) -> tuple[str, Operation, list[Array], Callable[..., Any]]:
+    """A model of a loss at targets it can have: its entry of the table."""
+    _, W1 = draw.layer(4, 5, 6)
+    W2, y = draw.signed((7, 3), 0.1, 0.5), draw.signed((4, 3), 0.1, 3.0)
+    if loss == "cross_entropy":
+        y = np.array([0, 2, 1, 2])
+    elif loss == "poisson":
+        y = np.floor(abs(y))
+    elif loss == "binary_cross_entropy":
+        y = (y > 0) * 1.0
+
+    def in_torch(torch: Any, W1: Any, W2: Any) -> Any:
+        functional, z = torch.nn.functional, torch.relu(torch.tensor(x) @ W1) @ W2[:6] + W2[6]
+        function = {
+            "cross_entropy": functional.cross_entropy,
+            "squared_error": functional.mse_loss,
+            "absolute_error": functional.l1_loss,
+            "huber": functional.huber_loss,
+            "poisson": functional.poisson_nll_loss,
+            "binary_cross_entropy": functional.binary_cross_entropy_with_logits,
+        }[loss]
+        losses = function(z, torch.tensor(y), reduction="none")
+        return (losses if loss == "cross_entropy" else losses.mean(1)).sum().reshape(1)
+
+    model = MLP([5, 6, 3], bias=[False, True], dtype=np.float64, rng=0, loss=loss)
+    return f"MLP, {loss}", SummedLoss(model, x, y), [W1, W2], in_torch
 
 
 def _torch_softmax(torch: Any, x: Any) -> Any:
@@ -218,6 +263,7 @@ def _check(
     grad_y = draw.signed(np.shape(y), 0.5, 1.5)
     gradients = _gradients(operation, grad_y, inputs)
     names = list(inspect.signature(operation.forward).parameters)
+    names = getattr(operation, "names", names)
     names += [f"inputs[{i}]" for i in range(len(names), len(inputs))]
     methods = [("finite differences", _finite_differences(operation, inputs, grad_y), tolerance)]
     torch = _torch_or_none() if torch_function is not None else None

@@ -8,17 +8,27 @@ from fastmlp_kernels import loss as kernels
 from ..arithmetic_mode import is_numpy
 from ..checks import Array
 from ..labels import fitting_labels
+from ..model.losses import CROSS_ENTROPY, NUMPY, checked_loss, mean_loss
+from ..reference.losses import DELTA, Loss
+from .elementary import COMPILED
 
 _LEVELS = 64  # of the tree of any number of leaves
 
 
-def compute_loss(log_prob: Array, labels: Array) -> Any:
+def compute_loss(
+    log_prob: Array, labels: Array, *, loss: str = CROSS_ENTROPY, delta: float | None = None
+) -> Any:
     """Return the mean over samples of the sum of -log_prob * labels, the cross-entropy.
 
     log_prob, labels: (N, classes), float32 or float64, labels one-hot (any numbers work); the loss
     is a NumPy scalar of the dtype they promote to. Raises TypeError for dtypes, ValueError for
-    shapes and for no samples.
+    shapes and for no samples. loss, delta: another loss, as in `MLP`, of a model's outputs
+    (N, outputs) and targets, as `fit` takes them.
     """
+    name, delta = checked_loss(loss, delta)
+    if name != CROSS_ENTROPY:
+        elementary = NUMPY if is_numpy() else COMPILED
+        return mean_loss(log_prob, labels, Loss(name, delta or DELTA), elementary, mean)
     log_prob, labels = fitting_labels(log_prob, labels)
     if is_numpy():
         return np.mean(np.sum(-log_prob * labels, axis=1))

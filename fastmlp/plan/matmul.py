@@ -24,7 +24,7 @@ from .blocking import (
     split_rows,
 )
 from .product import default_panels, product
-from .state import one_bits
+from .state import bits_of
 from .table import Builder, Plan, at
 
 Pair = tuple[int, int]
@@ -95,7 +95,7 @@ def plan_backward(layout: Layout, machine: Machine) -> Plan:
     grad_x, grad_W = Matrix(at(ARRAYS + 3), K, 1), Matrix(at(ARRAYS + 4), N, 1)
     if layout.relu:
         grad_y = _gated(builder, grad_y, M * N)
-    ones = builder.constant(one_bits(layout.itemsize)) if layout.with_bias else 0
+    ones = builder.constant(bits_of(layout.itemsize, 1)) if layout.with_bias else 0
     products = [
         Product(M, N, K, grad_y, W.transposed(), grad_x),
         Product(K, M, N, x.transposed(), grad_y, grad_W, ones=ones),

@@ -7,9 +7,10 @@ stage before; of others W is read in place, one or two rows in panels nearly as 
 from functools import lru_cache
 from typing import NamedTuple
 
-from fastmlp_kernels.record import BLOCK_ROWS, CLASSES, LABELS, LEAF, LOSSES, PARAMETERS, X
+from fastmlp_kernels.record import BLOCK_ROWS, CLASSES, LEAF, LOSSES, PARAMETERS, X
 
 from .blocking import Machine, count_leaves, padded_row, panel_width
+from .losses import loss
 from .product import default_panels, product
 from .table import Builder, Plan, at
 
@@ -20,7 +21,7 @@ MOST_PLANS = 256
 class Prediction(NamedTuple):
     """What a plan depends on; the key under which it is kept. goal: classes, logits or losses.
 
-    activation: each hidden layer's, or nothing if all are relu.
+    activation: each hidden layer's, or nothing if all are relu. loss, delta: of the goal losses.
     """
 
     sizes: tuple[int, ...]
@@ -29,6 +30,8 @@ class Prediction(NamedTuple):
     rows: int
     goal: str
     activation: tuple[str, ...] = ()
+    loss: str = ""
+    delta: float = 0.0
 
 
 @lru_cache(MOST_PLANS)
@@ -100,8 +103,8 @@ def _block(builder: Builder, prediction: Prediction, places: list[tuple[int, int
             "argmax", logits=h, row_size=h_row, columns=sizes[-1], classes=at(CLASSES)
         )
     elif prediction.goal == "losses":
-        builder.operation(
-            "loss", logits=h, row_size=h_row, classes=sizes[-1], labels=at(LABELS),
-            losses=at(LOSSES), grad=grad, scratch=builder.scratch(0, 2 * most * itemsize),
+        loss(
+            builder, prediction.loss, prediction.delta, sizes[-1], most, z=h, row_size=h_row,
+            grad=grad, weighted=False,
         )  # fmt: skip
     return range(mark, builder.mark())

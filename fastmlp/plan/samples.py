@@ -1,7 +1,8 @@
 """The first half of a step, for blocks of samples: forward, loss, backward.
 
     h = f(h @ W + b) for each layer but the last, logits = h @ W + b
-    grad = scale * (softmax(logits) - one_hot(label)), scale = 1 / samples of the batch
+    grad = scale * (softmax(logits) - one_hot(label)), scale = 1 / samples of the batch; or what
+        another loss makes of logits and targets
     grad = (grad @ W^T) * slope for each layer down to the second
 
 The slope f' of relu is h > 0 ? 1 : 0; that of another activation is noted on the way forward.
@@ -9,11 +10,12 @@ Large layers have done their forward pass by columns: a panel of W for all sampl
 thread that updates it.
 """
 
-from fastmlp_kernels.record import BY_SLOPE, LABELS, LOSSES, PARAMETERS
+from fastmlp_kernels.record import BY_SLOPE, PARAMETERS
 
 from . import sparse
 from .blocking import Panel, sample_rows
 from .blocks import column_start
+from .losses import loss
 from .product import default_panels, product
 from .state import State
 from .table import at
@@ -112,11 +114,10 @@ def _forward(state: State, layer: Layer, heights: set[int]) -> None:
 
 
 def _loss(state: State, rows: int) -> None:
-    last = state.layers[-1]
-    state.builder.operation(
-        "loss", logits=state.now.h[-1], row_size=last.row, classes=last.outputs,
-        labels=at(LABELS), losses=at(LOSSES), grad=state.now.grad[-1],
-        scratch=state.builder.scratch(0, 2 * rows * state.itemsize),
+    last, training = state.layers[-1], state.training
+    loss(
+        state.builder, training.loss, training.delta, last.outputs, rows, z=state.now.h[-1],
+        row_size=last.row, grad=state.now.grad[-1], weighted=training.weighted,
     )  # fmt: skip
 
 

@@ -138,8 +138,8 @@ class State:
         return buffers
 
 
-def one_bits(itemsize: int) -> Array:
-    """Return a word that starts with the 1 of a dtype."""
-    bits = np.zeros(1, np.int64)
-    bits.view(np.float32 if itemsize == 4 else np.float64)[0] = 1
+def bits_of(itemsize: int, *values: float) -> Array:
+    """Return words that start with the values, each rounded to a dtype of so many bytes."""
+    bits = np.zeros(len(values), np.int64)
+    bits.view(np.float32 if itemsize == 4 else np.float64)[: len(values)] = values
     return bits

@@ -14,7 +14,7 @@ from fastmlp_kernels.record import LEAF
 from . import clipping, leaves, samples, sparse, weights
 from .blocking import Machine, count_leaves, padded_row, panel_width
 from .blocks import cut
-from .state import State, one_bits
+from .state import State, bits_of
 from .table import Builder, Plan
 from .ways import STATES, Layer, Training, choose, run_of_leaves
 
@@ -73,7 +73,7 @@ def _step(state: State, rows: int) -> None:
 def _place(state: State, batches: list[int]) -> None:
     """Give the weights' copies and the samples' numbers their places, enough for every batch."""
     training, builder = state.training, state.builder
-    state.one = builder.constant(one_bits(builder.itemsize))
+    state.one = builder.constant(bits_of(builder.itemsize, 1))
     for layer in state.layers:
         layer.row = padded_row(layer.outputs, builder.itemsize)
         _place_weights(builder, layer, training)

@@ -37,7 +37,8 @@ class Training(NamedTuple):
     skips: whether hidden layers may pass over zeros, and the first one shall. groups: those of the
     first layer's inputs that each thread has, where they are tasks. activation: each hidden
     layer's, or nothing if all are relu. clips: whether the gradients' norm has a limit.
-    decay_bias: whether biases have the others' weight decay.
+    decay_bias: whether biases have the others' weight decay. weighted: each sample has a scale of
+    its own.
     """
 
     sizes: tuple[int, ...]
@@ -56,6 +57,9 @@ class Training(NamedTuple):
     activation: tuple[str, ...] = ()
     clips: bool = False
     decay_bias: bool = True
+    loss: str = "cross_entropy"
+    delta: float = 0.0
+    weighted: bool = False
 
 
 @dataclass

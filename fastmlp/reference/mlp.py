@@ -5,13 +5,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..checks import Array, real_arrays, remembered
+from ..checks import Array, real_arrays
 from ..model.estimator import Estimator, Layers
+from ..model.losses import CROSS_ENTROPY
 from ..model.parameters import Rng, draw_normal
 from .activations import CLASSES
 from .log import Log
 from .log_softmax import LogSoftmax
 from .loss import mean
+from .losses import PLAIN, Elementary
 from .matmul import matmul
 from .matmul_relu import affine
 from .softmax import Softmax
@@ -19,7 +21,7 @@ from .update import adam, adamw, momentum, nesterov, sgd, sum_of_squares
 
 
 class MLP(Estimator):
-    """relu(x @ W + b) layers, the last without relu, then LogSoftmax.
+    """relu(x @ W + b) layers, the last without relu, then LogSoftmax, or another loss.
 
     Arguments and attributes are those of `fastmlp.MLP`, which computes the same bits.
     """
@@ -36,7 +38,12 @@ class MLP(Estimator):
     _sum_of_squares = staticmethod(sum_of_squares)
 
     def predict(self, x: Array, *, check_finite: bool = True) -> Array:
-        """Return the class (N,) of each sample of x (N, ...): that of the first largest logit."""
+        """Return the class (N,) of each sample of x (N, ...): that of the first largest logit.
+
+        With another loss than cross-entropy, what the outputs say of targets.
+        """
+        if self.loss_name != CROSS_ENTROPY:
+            return self._predict_targets(x, check_finite)
         return np.asarray(np.argmax(self._logits(self._samples(x, check_finite)), axis=1))
 
     def _run_layers(self, h: Array) -> Layers:
@@ -51,12 +58,11 @@ class MLP(Estimator):
             h = functions[-1].forward(h)
         return Layers(layers_inputs, functions, h)
 
-    def backward(self, label: Array) -> None:
-        """Write the gradients of the loss, the sum of -log_prob * label, to `gradients`."""
-        layers, head = remembered(vars(self), "_last_forward", type(self).__name__)
-        g = -self._labels(label, len(layers.inputs[0]))
-        for operation in reversed(head):
-            g = operation.backward(g)
+    def _elementary(self) -> Elementary:
+        return PLAIN
+
+    def _propagate(self, g: Array) -> None:
+        layers = self._last_forward[0]
         for layer in reversed(range(len(layers.inputs))):
             x, W, inputs = layers.inputs[layer], self.parameters[layer], self.sizes[layer]
             with_ones = x

@@ -4,6 +4,7 @@ from typing import Any
 
 from ..checks import Array
 from ..labels import accuracy_of
+from ..model.losses import CROSS_ENTROPY, figures
 from .loss import compute_loss
 from .mlp import MLP
 from .update import sgd
@@ -18,15 +19,21 @@ def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) 
     """Update the model by W -= learning_rate * W_grad; return (loss, accuracy) from before it."""
     model.forward(x)
     model.backward(y)
-    loss, accuracy = compute_loss(model.log_prob, y), compute_accuracy(model.log_prob, y)
+    loss, accuracy = _figures(model, y)
     sgd(model.parameters, model.gradients, learning_rate)
     return loss, accuracy
 
 
 def test(model: MLP, x: Array, y: Array) -> tuple[Any, Any]:
     """Return (loss, accuracy) of the model for x (N, ...) and one-hot y (N, classes)."""
-    log_prob = model.forward(x)
-    return compute_loss(log_prob, y), compute_accuracy(log_prob, y)
+    model.forward(x)
+    return _figures(model, y)
+
+
+def _figures(model: MLP, y: Array) -> tuple[Any, Any]:
+    if model.loss_name != CROSS_ENTROPY:
+        return figures(model, y)
+    return compute_loss(model.log_prob, y), compute_accuracy(model.log_prob, y)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it by its name

@@ -44,6 +44,7 @@ from fastmlp_kernels.record import (
     PROGRAMS,
     RATE,
     ROOM,
+    SCALES,
     SHARED_WORDS,
     STAGES,
     STATES,
@@ -199,18 +200,22 @@ def set_places(shared, place):
 
 @kernel(
     lambda real: (
-        packed(real, 2), packed(integer, 1), packed(integer, 1), result(real, 1), result(real, 1),
-        packed(types.float64, 2), result(real, 1), result(types.uint8, 1), result(integer, 1),
-        integer,
+        packed(real, 2), packed(integer, 1), packed(integer, 1), packed(real, 1), packed(real, 1),
+        result(real, 1), result(real, 1), packed(types.float64, 2), result(real, 1),
+        result(types.uint8, 1), result(integer, 1), integer,
     )
 )  # fmt: skip
-def train(x, order, labels, parameters, states, constants, losses, memory, shared, code):
+def train(
+    x, order, labels, targets, scales, parameters, states, constants, losses, memory, shared, code
+):
     """Run a plan of training: its steps until the end, or until one has failed.
 
-    shared (SHARED_WORDS,): all but the addresses of these arrays. memory: room for the team,
+    Of labels and targets one is empty; without scales each sample's is 1 / batch. shared
+    (SHARED_WORDS,): all but the addresses of these arrays. memory: room for the team,
     the threads' own memory, the buffers, and a rate for each step. code: the worker.
     """
-    shared[X], shared[LABELS] = address(x), address(labels)
+    shared[X], shared[SCALES] = address(x), address(scales)
+    shared[LABELS] = address(labels) if labels.size else address(targets)
     shared[ORDER] = address(order) if order.size else 0
     shared[PARAMETERS], shared[STATES] = address(parameters), address(states)
     shared[CONSTANTS], shared[LOSSES] = address(constants), address(losses)
@@ -222,7 +227,7 @@ def train(x, order, labels, parameters, states, constants, losses, memory, share
 
 # What comes before the shared words of a model's three plans, see `predict`.
 HEAD = 8
-CODE, PLACE, INPUTS, MOST_FEW, FEWEST_MANY = range(5)
+CODE, PLACE, INPUTS, MOST_FEW, FEWEST_MANY, TARGETS = range(6)
 
 
 @jit
@@ -266,7 +271,8 @@ def _set_tables(shared, rows, place):
 def predict(x, plans, integers, reals, num_threads):
     """Run the plan for the rows of x (N, inputs); integers and reals: see predictions.py.
 
-    plans: HEAD words, then SHARED_WORDS of each plan: of few rows, of some, of many. Return 0, and
+    plans: HEAD words, then SHARED_WORDS of each plan: of few rows, of some, of many; at TARGETS,
+    the address of targets (N, outputs), or 0. Return 0, and
     nothing is written, for other inputs, and for another N: another thread can have given x a shape
     since it was read. Else 1, and 2 if x holds NaN or inf, 4 if a class is below 0, 8 for each hit.
     """
@@ -288,6 +294,8 @@ def predict(x, plans, integers, reals, num_threads):
     set_places(address(shared), aligned(memory[SHARED_WORDS:]))
     shared[X], shared[PARAMETERS] = address(x), plans[PLACE]
     shared[LABELS] = shared[CLASSES] = address(integers)
+    if plans[TARGETS]:
+        shared[LABELS] = plans[TARGETS]
     shared[LOSSES] = address(reals)
     _set_tables(address(shared), rows, shared[BUFFERS] + words[ROOM])
     run_team(plans[CODE], shared, threads)

@@ -130,13 +130,14 @@ def log_softmax_backward(p, grad_y, grad_x):
 
 
 @jit
-def loss_gradient(logits, stride, classes, labels, scale, losses, grad, scratch):
+def loss_gradient(logits, stride, classes, labels, scale, scales, losses, grad, scratch):
     """The loss of each sample and the gradient of their sum times `scale`; return the hits.
 
     losses[i] = 0 - logp[i, label]; grad = p * scale, less scale at the label: what
     log_softmax_backward makes of -scale at the label. A hit is a label whose logit is the first
     largest of its row. logits and grad: flat, with a row every `stride` elements, a multiple of
-    16; logits are overwritten. labels, losses (N,); scratch (2 * N,).
+    16; logits are overwritten. labels, losses (N,); scratch (2 * N,). scales: (N,), each sample's
+    scale, where +0 gives a gradient of +0; or empty.
     """
     samples = labels.size
     zero, lowest = logits.dtype.type(0), logits.dtype.type(-np.inf)
@@ -154,13 +155,15 @@ def loss_gradient(logits, stride, classes, labels, scale, losses, grad, scratch)
     for row in range(samples):
         r[row] = row_sum(grad, row * stride, classes)
     log_all(r, log_r)
-    factor = lanes.splat(scale)
     for row in range(samples):
         start = row * stride
+        if scales.size:
+            scale = scales[row]
+        factor = lanes.splat(scale)
         divisor = lanes.splat(r[row])
         for j in range(start, start + classes, LANES):
             p = lanes.divide(lanes.load(grad, j), divisor)
-            lanes.store(grad, j, lanes.multiply(p, factor))
+            lanes.store(grad, j, lanes.multiply(p, factor) if scale != 0 else factor)
         label = start + labels[row]
         grad[label] -= scale
         losses[row] = zero - (logits[label] - log_r[row])

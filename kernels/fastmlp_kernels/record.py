@@ -6,10 +6,10 @@ holds for every model and data of its shape.
 """
 
 # Bases: those that move from step to step, those that stay, and the thread's own memory.
-NONE, X, ORDER, LABELS, LOSSES, RATE, CONSTANTS = range(7)
-PARAMETERS, STATES, BUFFERS, PLAN, CLASSES, OWN = range(7, 13)
+NONE, X, ORDER, LABELS, SCALES, LOSSES, RATE, CONSTANTS = range(8)  # LABELS: or targets
+PARAMETERS, STATES, BUFFERS, PLAN, CLASSES, OWN = range(8, 14)
 BASE_NAMES = (
-    *("none", "x", "order", "labels", "losses", "rate", "constants"),
+    *("none", "x", "order", "labels", "scales", "losses", "rate", "constants"),
     *("parameters", "states", "buffers", "plan", "classes", "own"),
 )
 OFFSET_BITS = 48
@@ -28,6 +28,8 @@ SHARED_WORDS = 192
 
 # Activations that are operations of their own; relu is part of a product.
 ACTIVATIONS = ("tanh", "logistic", "silu", "gelu", "leaky_relu")
+# Losses of targets; that of labels, cross-entropy, is the operation "loss".
+TARGET_LOSSES = ("squared_error", "absolute_error", "huber", "poisson", "binary_cross_entropy")
 
 # Operations. Each has these first: of a task's rows it takes `most` at most, from `chunk` on.
 OPERATION_WORDS = 40
@@ -60,7 +62,8 @@ FIELDS = {
         *("source", "row_step", "column_step", "first_k", "steps", "depth"),
         *("panels", "panel_count", "target", "width"),
     ),
-    "loss": ("logits", "row_size", "classes", "labels", "losses", "grad", "scratch"),
+    # Cross-entropy; see step_loss.py.
+    "loss": ("logits", "row_size", "classes", "labels", "scales", "losses", "grad", "scratch"),
     "join": ("sums", "apart", "count", "width", "scratch", "c", "c_row", "relu", "itemsize"),
     "gate": ("values", "gates", "result"),
     "add": ("parts", "apart", "size", "pairs", "count"),
@@ -77,6 +80,14 @@ FIELDS = {
     ),
     # z = f(z) and its slope, an operation for each activation; see activations.py.
     **dict.fromkeys(ACTIVATIONS, ("z", "slope", "row_size", "columns")),
+    # The losses of targets; see losses.py.
+    **dict.fromkeys(
+        TARGET_LOSSES,
+        (
+            *("z", "row_size", "outputs", "targets", "scales", "losses", "grad"),
+            *("constants", "scratch", "at_once"),
+        ),
+    ),
 }
 FIELDS = {name: _COMMON + fields for name, fields in FIELDS.items()}
 OPCODES = {name: number for number, name in enumerate(FIELDS)}

@@ -27,6 +27,9 @@ def _loss(zero):
             it.classes,
             array_at(np.int64(0), moved(it.labels, me.row * 8, shared, own), me.rows),
             losses.dtype.type(1 / me.batch),
+            array_at(zero, moved(it.scales, me.row * itemsize, shared, own), me.rows)[
+                : me.rows if it.scales else 0
+            ],
             losses,
             array_at(zero, moved(it.grad, by, shared, own), me.rows * it.row_size),
             array_at(zero, place(it.scratch, shared, own), 2 * me.rows),
