@@ -57,9 +57,14 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
 
 
 @lru_cache(MOST_PRODUCTS)
-def product_plan(plan: Callable[[Layout, Machine], Plan], *layout: Any) -> Array:
-    """Return what a call of a product's kernel needs, compiled; layout: the fields of one."""
+def product_plan(plan: Callable[[Layout, Machine], Plan], *layout: Any) -> Array | None:
+    """Return what a call of a product's kernel needs, compiled; layout: the fields of one.
+
+    None where strides are not whole elements, as those of a field of a record: copy the array.
+    """
     key = Layout(*layout)
+    if not key.is_in_elements():
+        return None
     planned = plan(key, this_machine())
     words = np.empty(record.SHARED_WORDS + planned.words.size, np.int64)
     own, tables = np.split(words, [record.SHARED_WORDS])

@@ -40,17 +40,15 @@ class Matmul:
         given = real_arrays(x=x, W=W)
         x, W = given[0].view(), given[1].view()  # as in own_arrays
         shape = product_shapes(x, W)
-        y = np.empty(shape, x.dtype) if out is None else output(out, shape, x.dtype, x=x, W=W)
+        if out is None:
+            y = rows = np.empty(shape, x.dtype)
+        else:
+            y = output(out, shape, x.dtype, x=x, W=W)
+            rows = with_contiguous_rows(y)
         self.mem = {"x": given[0], "W": given[1]}
         if is_numpy():
             return np.matmul(x, W, out=out)
-        rows = with_contiguous_rows(y)
-        threads = threads_for(x.size * W.shape[1])
-        x, W = in_elements(x), in_elements(W)
-        plan = product_plan(
-            plan_forward, x.shape, x.strides, W.shape, W.strides, rows.strides, x.itemsize, threads
-        )
-        kernels.forward[x.dtype](x, W, rows, plan)
+        _multiply(x, W, rows)
         y = written(rows, y)
         return y if out is None else out
 
@@ -66,21 +64,31 @@ class Matmul:
         if is_numpy():
             return notebook.matmul(grad_y, W.T), notebook.matmul(x.T, grad_y)
         grad_x, grad_W = np.empty(x.shape, x.dtype), np.empty(W.shape, x.dtype)
-        x, W, grad_y = in_elements(x), in_elements(W), in_elements(grad_y)
-        threads = threads_for(x.size * W.shape[1])
-        plan = product_plan(
-            plan_backward, x.shape, x.strides, W.shape, W.strides, grad_y.strides, x.itemsize,
-            threads,
-        )  # fmt: skip
-        kernels.backward[x.dtype](x, W, grad_y, grad_x, grad_W, plan)
+        _gradients(x, W, grad_y, grad_x, grad_W)
         return grad_x, grad_W
 
 
-def in_elements(x: Array) -> Array:
-    """Return x, or a copy where its strides are not whole elements (a field of a record)."""
-    if x.flags.c_contiguous or not any(stride % x.itemsize for stride in x.strides):
-        return x
-    return np.ascontiguousarray(x)
+def _multiply(x: Array, W: Array, y: Array) -> None:
+    plan = product_plan(
+        plan_forward, x.shape, x.strides, W.shape, W.strides, y.strides, x.itemsize,
+        threads_for(x.size * W.shape[1]),
+    )  # fmt: skip
+    if plan is None:
+        _multiply(np.ascontiguousarray(x), np.ascontiguousarray(W), y)
+    else:
+        kernels.forward[x.dtype](x, W, y, plan)
+
+
+def _gradients(x: Array, W: Array, grad_y: Array, grad_x: Array, grad_W: Array) -> None:
+    plan = product_plan(
+        plan_backward, x.shape, x.strides, W.shape, W.strides, grad_y.strides, x.itemsize,
+        threads_for(x.size * W.shape[1]),
+    )  # fmt: skip
+    if plan is None:
+        x, W, grad_y = (np.ascontiguousarray(array) for array in (x, W, grad_y))
+        _gradients(x, W, grad_y, grad_x, grad_W)
+    else:
+        kernels.backward[x.dtype](x, W, grad_y, grad_x, grad_W, plan)
 
 
 def with_contiguous_rows(y: Array) -> Array:

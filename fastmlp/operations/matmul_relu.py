@@ -8,6 +8,7 @@ from fastmlp_kernels import matmul_relu as kernels
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import (
+    FLOATS,
     Array,
     bias_row,
     like,
@@ -20,7 +21,11 @@ from ..checks import (
 from ..model.addresses import product_plan
 from ..plan.matmul import plan_backward, plan_forward
 from ..threads import threads_for
-from .matmul import in_elements, with_contiguous_rows, written
+from .matmul import with_contiguous_rows, written
+
+NONE = {
+    dtype.itemsize: (np.empty(0, dtype), np.empty((0, 0), dtype)) for dtype in FLOATS
+}  # neither bias nor gate
 
 
 class MatmulRelu:
@@ -66,13 +71,8 @@ class MatmulRelu:
             return notebook.affine_backward(x, W, g, with_bias)
         grad_x = np.empty(x.shape, x.dtype)
         grad_W = np.empty((W.shape[0] + with_bias, W.shape[1]), x.dtype)
-        x, W, threads = in_elements(x), in_elements(W), threads_for(x.size * W.shape[1])
         y, grad_y = np.ascontiguousarray(y), np.ascontiguousarray(grad_y)
-        plan = product_plan(
-            plan_backward, x.shape, x.strides, W.shape, W.strides, grad_y.strides, x.itemsize,
-            threads, with_bias, True,
-        )  # fmt: skip
-        kernels.backward[x.dtype](x, W, grad_y, y, grad_x, grad_W, plan)
+        _gradients(x, W, grad_y, y, grad_x, grad_W)
         return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else (grad_x, grad_W)
 
 
@@ -82,14 +82,16 @@ def affine(x: Array, W: Array, b: Array | None, out: Array | None, *, relu: bool
     inputs = {"x": x, "W": W}
     if b is not None:
         inputs["b"] = bias_row(b, W)
-    y = np.empty(shape, x.dtype) if out is None else output(out, shape, x.dtype, **inputs)
+    if out is None:
+        y = rows = np.empty(shape, x.dtype)
+    else:
+        y = output(out, shape, x.dtype, **inputs)
+        rows = with_contiguous_rows(y)
     if is_numpy():
         h = notebook.affine(x, W, b)
         y[...] = notebook.relu(h) if relu else h
         return y if out is None else out
-    rows = with_contiguous_rows(y)
-    bias = np.empty(0, x.dtype) if b is None else np.ascontiguousarray(b)
-    _run(x, W, bias, np.empty((0, 0), x.dtype), rows, relu)
+    _multiply(x, W, None if b is None else np.ascontiguousarray(b), None, rows, relu)
     y = written(rows, y)
     return y if out is None else out
 
@@ -103,15 +105,35 @@ def gradient_below(grad_y: Array, W: Array, x: Array) -> Array:
     if is_numpy():
         return notebook.relu_backward(x, notebook.matmul(grad_y, W.T))
     y = np.empty(x.shape, x.dtype)
-    _run(grad_y, W.T, np.empty(0, x.dtype), np.ascontiguousarray(x), y, False)
+    _multiply(grad_y, W.T, None, np.ascontiguousarray(x), y, False)
     return y
 
 
-def _run(x: Array, W: Array, bias: Array, gate: Array, y: Array, relu: bool) -> None:
-    threads = threads_for(x.size * W.shape[1])
-    x, W = in_elements(x), in_elements(W)
+def _multiply(
+    x: Array, W: Array, bias: Array | None, gate: Array | None, y: Array, relu: bool
+) -> None:
     plan = product_plan(
-        plan_forward, x.shape, x.strides, W.shape, W.strides, y.strides, x.itemsize, threads,
-        bias.size > 0, relu, gate.size > 0,
+        plan_forward, x.shape, x.strides, W.shape, W.strides, y.strides, x.itemsize,
+        threads_for(x.size * W.shape[1]), bias is not None, relu, gate is not None,
     )  # fmt: skip
-    kernels.forward[x.dtype](x, W, y, bias, gate, plan)
+    if plan is None:
+        _multiply(np.ascontiguousarray(x), np.ascontiguousarray(W), bias, gate, y, relu)
+        return
+    no_bias, no_gate = NONE[x.itemsize]
+    kernels.forward[x.dtype](
+        x, W, y, no_bias if bias is None else bias, no_gate if gate is None else gate, plan
+    )
+
+
+def _gradients(
+    x: Array, W: Array, grad_y: Array, y: Array, grad_x: Array, grad_W: Array
+) -> None:
+    plan = product_plan(
+        plan_backward, x.shape, x.strides, W.shape, W.strides, grad_y.strides, x.itemsize,
+        threads_for(x.size * W.shape[1]), len(grad_W) > len(W), True,
+    )  # fmt: skip
+    if plan is None:
+        x, W = np.ascontiguousarray(x), np.ascontiguousarray(W)
+        _gradients(x, W, grad_y, y, grad_x, grad_W)
+    else:
+        kernels.backward[x.dtype](x, W, grad_y, y, grad_x, grad_W, plan)

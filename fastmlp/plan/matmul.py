@@ -49,6 +49,17 @@ class Layout(NamedTuple):
     relu: bool = False
     gate: bool = False
 
+    def is_in_elements(self) -> bool:
+        """Return whether strides are whole elements, those of axes that are gone through."""
+        M, N = self.x_shape[0], self.W_shape[1]
+        every = zip(
+            (*self.x_shape, *self.W_shape, M, N),
+            (*self.x_strides, *self.W_strides, *self.y_strides),
+            strict=True,
+        )
+        some = min(*self.x_shape, N) > 0
+        return not any(some and size > 1 and stride % self.itemsize for size, stride in every)
+
 
 class Matrix(NamedTuple):
     """An operand, and its strides in elements."""
