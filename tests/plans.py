@@ -62,8 +62,7 @@ def of_product(found, it, row, own_rows):
     size, rows = it["itemsize"], own_rows if it["rows"] < 0 else it["rows"]
     inner, i, k = it["inner"], row * size, 0
     if it["by_leaf"]:
-        first = found.task["row"]
-        is_last = row + own_rows == first + found.task["rows"]
+        is_last = row + own_rows == found.task["row"] + found.task["rows"]
         bias = it["bias"] if is_last else 0
         inner, i, k = own_rows - (bias != 0), 0, i
     else:

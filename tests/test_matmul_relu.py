@@ -4,7 +4,7 @@ from helpers import DTYPES, assert_same_bits, floats, layouts, with_threads
 
 import fastmlp
 from fastmlp import reference
-from fastmlp.operations.matmul_relu import gradient_below
+from fastmlp.operations.matmul_relu import affine, gradient_below
 
 SHAPES = [
     (1, 1, 1), (2, 3, 4), (7, 17, 33), (3, 0, 4), (0, 5, 3), (13, 255, 16), (13, 256, 15),
@@ -39,6 +39,19 @@ def test_forward_and_backward_equal_the_reference(shape, dtype, with_bias, num_t
     assert len(actual) == len(expected) == 2 + with_bias
     for mine, other in zip(actual, expected, strict=True):
         assert_same_bits(mine, other)
+
+
+@pytest.mark.parametrize("inner", [4095, 4096, 4097])
+def test_a_bias_is_added_once_to_runs_of_leaves(inner):
+    """x @ W + b without relu, whose leaves threads share: the last run alone has the bias."""
+    x, W, b = (floats(i, shape, np.float32) for i, shape in enumerate([(9, inner), (inner, 5), 5]))
+    expected = reference.Matmul().forward(
+        np.hstack([x, np.ones((9, 1), np.float32)]), np.vstack([W, b])
+    )
+    for num_threads in (1, 2):
+        with with_threads(num_threads):
+            for weights in layouts(W):
+                assert_same_bits(affine(x, weights[1], b, None, relu=False), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

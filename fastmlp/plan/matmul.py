@@ -220,23 +220,23 @@ def _by_leaves(builder: Builder, it: Product, leaves: int) -> None:
     rows = it.rows + (it.ones != 0)
     count, part = -(-leaves // each), rows * it.columns * itemsize
     c = it.c if count == 1 else Matrix(builder.buffer(count * part), it.columns, 1)
-    mark = builder.mark()
     if _pays_to_pack(builder, it):
         room = LEAF * width * itemsize
         packed = builder.scratch(0, room)
-        _pack(builder, it, panels, packed)
     partials = builder.scratch(room, count_levels(each) * (it.rows + 1) * width * itemsize)
-    _product(
-        builder, it, panels, {it.rows}, c, packed=packed, scratch=partials, run=each, rows=it.rows,
-        ones=it.ones, part=part,
-    )  # fmt: skip
-    start, end = len(builder.tasks), it.inner + (it.bias != 0)
+    start = len(builder.tasks)
     for number, first in enumerate(range(0, leaves, each)):
-        mine = min(each, leaves - first)
-        k = first * LEAF
-        builder.task(
-            range(mark, builder.mark()), k, min(mine * LEAF, end - k), leaves=mine, part=number
-        )
+        k, mine, is_last = first * LEAF, min(each, leaves - first), number == count - 1
+        if number == 0 or (is_last and it.bias):  # of the runs only the last one has the bias
+            mark = builder.mark()
+            if packed:
+                _pack(builder, it, panels, packed)
+            _product(
+                builder, it._replace(bias=it.bias if is_last else 0), panels, {it.rows}, c,
+                packed=packed, scratch=partials, run=each, rows=it.rows, ones=it.ones, part=part,
+            )  # fmt: skip
+        steps = min(mine * LEAF, it.inner + (is_last and it.bias != 0) - k)
+        builder.task(range(mark, builder.mark()), k, steps, leaves=mine, part=number)
     builder.stage(start)
     if count > 1:
         _join(builder, it, c.place, rows, count)
