@@ -4,15 +4,18 @@ import math
 
 import numpy as np
 import pytest
-from helpers import DTYPES, assert_same_bits, with_threads
+from fastmlp_kernels import norm, record
+from helpers import DTYPES, assert_same_bits, floats, run_operation, with_threads
 from test_fit import compiled_steps, data
 from test_sparse_layer import data as sparse_data
 
 import fastmlp
 from fastmlp import reference
 from fastmlp.model import fit
+from fastmlp.model.epochs import this_machine
 from fastmlp.model.fit_checks import checked_schedule
-from fastmlp.plan.ways import STATES
+from fastmlp.plan.step import plan_training
+from fastmlp.plan.ways import STATES, Training
 
 SIZES = [20, 17, 6]
 MAX_NORM = 0.85  # of the steps below, most have a larger norm, and the later ones of Adam a smaller
@@ -40,9 +43,9 @@ def written_out(x, labels, optimizer, rates, decay, batch_size):
         model.backward(label * real(1 / len(label)))
         wide = model.flat_gradients.astype(np.float64)
         square = reference.Matmul().forward(wide.reshape(1, -1), wide.reshape(-1, 1))
-        norm = math.sqrt(square[0, 0])
-        if norm > MAX_NORM:
-            model.flat_gradients *= real(MAX_NORM / norm)
+        length = math.sqrt(square[0, 0])
+        if length > MAX_NORM:
+            model.flat_gradients *= real(MAX_NORM / length)
         for params, grads, state, wd in (W, grad_W, states[0], decay), (b, grad_b, states[1], 0.0):
             if wd and optimizer != "adamw":
                 for p, g in zip(params, grads, strict=True):
@@ -54,7 +57,7 @@ def written_out(x, labels, optimizer, rates, decay, batch_size):
                 arguments = (step + 1, float(rates[step]), 0.9, 0.999, 1e-8)
                 arguments += (wd,) if optimizer == "adamw" else ()
             getattr(reference, optimizer)(params, grads, *state, *arguments)
-        yield model.flat_parameters, norm
+        yield model.flat_parameters, length
 
 
 @pytest.mark.parametrize("batch_size", [1, 32])
@@ -73,8 +76,8 @@ def test_every_step(dtype, optimizer, batch_size, threads):
     assert not schedule.rides(x.dtype)
     expected = written_out(x[order], labels[order], optimizer, rates, 0.3, batch_size)
     norms = []
-    for step, (parameters, norm) in enumerate(expected, 1):
-        norms.append(norm)
+    for step, (parameters, length) in enumerate(expected, 1):
+        norms.append(length)
         threads_now = fastmlp.get_num_threads()
         ours = compiled_steps(model, x, order, labels[order], schedule, step, threads_now)
         assert_same_bits(ours, parameters)
@@ -188,7 +191,7 @@ def test_composed_epochs_clip_too(kind):
     assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
 
 
-@pytest.mark.parametrize("optimizer", STATES)
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
 def test_the_compiled_epoch_is_the_composed_one(optimizer, monkeypatch):
     x, labels = data(90)
     models = [fastmlp.MLP(SIZES, rng=1) for _ in range(2)]
@@ -197,3 +200,31 @@ def test_the_compiled_epoch_is_the_composed_one(optimizer, monkeypatch):
     monkeypatch.setattr(fastmlp.MLP, "_train_epoch", fit.composed_epoch)
     models[1].fit(x, labels, optimizer=optimizer, epochs=2, **how)
     assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
+
+
+@pytest.mark.parametrize("size", [1, 256, 300, 8 * 256, 11 * 256 + 7, 21 * 256])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_squares_of_a_run_of_leaves(dtype, size):
+    values = np.full(size + 2048, np.nan, dtype)
+    values[:size] = floats(size, (size,), dtype, -1, 1)
+    leaves = -(-size // 256)
+    sums = np.full(leaves + 8, -1.0)
+    kernel = norm.squares_kernel(np.dtype(dtype))
+    run_operation(kernel, "squares", values=values, size=size, sums=sums)
+    assert sums[0] == reference.MLP._sum_of_squares(values[:size])
+    assert (sums[leaves:] == -1).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_runs_of_leaves_are_whole_subtrees(threads):
+    for sizes in ((10, 16, 3), (300, 33, 70, 12), (784, 100, 10)):
+        training = Training(
+            sizes, (True,) * (len(sizes) - 1), 4, 30, 0, threads, "sgd", rides=False,
+            ordered=False, is_long=True, skips=True, skips_x=False, groups=(), clips=True,
+        )  # fmt: skip
+        operations = plan_training(training, this_machine()).operations
+        clips = operations[operations[:, 0] == record.OPCODES["clip"]]
+        places = [record.FIELDS["clip"].index(name) for name in ("each", "count")]
+        (each, count), *others = {tuple(row) for row in clips[:, places].tolist()}
+        assert not others
+        assert count == 1 or (each & (each - 1) == 0 and count <= 8 * threads)

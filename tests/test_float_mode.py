@@ -127,7 +127,7 @@ def training(package, dtype):
 
         how = {"optimizer": optimizer, "learning_rate": learning_rate}
         if optimizer == "momentum":
-            how["max_norm"] = tiny / 64
+            how["max_norm"] = tiny / 4
 
         def run_all(model=model, x=x, how=how):
             model.fit(x, labels, epochs=1, batch_size=40, rng=2, **how)

@@ -406,7 +406,7 @@ def test_a_weight_decay_that_is_none(module, wrong):
 
 @pytest.mark.parametrize("size", [1, 255, 256, 257, 7 * 256 + 3, 8 * 256, 21 * 256 + 60])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_sum_of_squares_is_a_product_in_float64(dtype, size, threads):
+def test_the_sum_of_squares_is_a_product_in_float64(dtype, size):
     g = floats(size, (size,), dtype, -60, 60)
     wide = g.astype(np.float64)
     expected = reference.Matmul().forward(wide.reshape(1, -1), wide.reshape(-1, 1))[0, 0]
