@@ -52,7 +52,8 @@ def compiled_steps(model, x, order, labels, schedule, steps, num_threads):
     states = np.zeros(STATES[schedule.optimizer] * parameters.size, dtype)
     first = epochs.Steps(
         model.sizes, model.bias, schedule.optimizer, schedule.constants(0)[:steps],
-        schedule.batch_size, schedule.rides(dtype), schedule.max_norm, schedule.decay_bias,
+        schedule.batch_size, schedule.rides(dtype), model.activation, schedule.max_norm,
+        schedule.decay_bias,
     )  # fmt: skip
     weights = epochs.Weights(parameters, states, np.empty(len(x), dtype))
     epochs.train(x, order, labels, first, weights, num_threads)
