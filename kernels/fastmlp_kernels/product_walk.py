@@ -47,7 +47,7 @@ def _product(row, shared, own):
     gate = moved(it.gate, i_bytes * it.gate_row, shared, own)
     ones, panels = place(it.ones, shared, own), place(it.panels, shared, own)
     scratch, spread = place(it.scratch, shared, own), rows > it.at_once
-    each = 1 if spread else leaves  # spread: a tile has partial tiles of its own, for leaves to come
+    each = 1 if spread else leaves  # spread: a tile has partial tiles of its own
     for block in range(0, max(rows, 1), BLOCK_ROWS):
         stop = min(block + BLOCK_ROWS, rows)
         origin, height = (0, rows + 1) if by_leaf else (block, stop - block + 1)
