@@ -175,6 +175,27 @@ def fit_clipped(package, dtype, place):
         yield from model.parameters
 
 
+def fit_losses(package, dtype, place):
+    """Training by each loss of targets, of one output and of three, with and without weights."""
+    losses = "squared_error", "absolute_error", "huber", "poisson", "binary_cross_entropy"
+    weight = np.abs(floats(73, (90,), np.float64))
+    weight[::4] = 0
+    for number, loss in enumerate(("cross_entropy", *losses)):
+        for outputs in (1, 3):
+            if loss == "cross_entropy" and outputs == 1:
+                continue
+            x, y = floats(70, (90, 12), dtype, -3, 1), floats(71, (90, outputs), dtype, -3, 2)
+            y = {"cross_entropy": np.arange(90) % 3, "poisson": np.floor(np.abs(y))}.get(loss, y)
+            y = (y > 0).astype(dtype) if loss == "binary_cross_entropy" else y
+            model = package.MLP([12, 9, outputs], dtype=dtype, rng=number, loss=loss)
+            how = {"sample_weight": weight if outputs == 3 else None, "batch_size": 32}
+            history = model.fit(place(x), place(y), epochs=2, learning_rate=0.01, rng=1, **how)
+            yield from model.parameters
+            yield np.array([history.loss, history.accuracy or history.loss])
+            yield model.predict(x)
+            yield np.array([model.loss(x, y, sample_weight=weight), model.score(x, y)])
+
+
 OPERATIONS = [
     matmul,
     matmul_relu,
@@ -190,6 +211,7 @@ OPERATIONS = [
     fit_hidden,
     nesterov_and_adamw,
     fit_clipped,
+    fit_losses,
 ]
 
 
