@@ -13,6 +13,7 @@ from .labels import one_hot
 from .mnist import mnist_dataset
 from .model.history import History
 from .model.mlp import MLP, NotebookMLP
+from .model.saved import load
 from .model.training import compute_accuracy, test, train_one_step
 from .operations.activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
 from .operations.gradient_check import gradient_check
@@ -50,6 +51,7 @@ __all__ = [
     "get_arithmetic",
     "get_num_threads",
     "gradient_check",
+    "load",
     "mnist_dataset",
     "momentum",
     "nesterov",

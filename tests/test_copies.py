@@ -57,9 +57,8 @@ def mapped(mode):
 
     def load(model, folder):
         state = model.__getstate__()
-        for name in ("flat_parameters", "flat_gradients"):
-            np.save(folder / f"{name}.npy", state[name])
-            state[name] = np.load(folder / f"{name}.npy", mmap_mode=mode)
+        np.save(folder / "flat_parameters.npy", state["flat_parameters"])
+        state["flat_parameters"] = np.load(folder / "flat_parameters.npy", mmap_mode=mode)
         return from_state(type(model), state)
 
     return load
@@ -68,16 +67,15 @@ def mapped(mode):
 def swapped(model):
     state = model.__getstate__()
     state["dtype"] = state["dtype"].newbyteorder()
-    for name in ("flat_parameters", "flat_gradients"):
-        state[name] = state[name].astype(state["dtype"])
+    state["flat_parameters"] = state["flat_parameters"].astype(state["dtype"])
     return from_state(type(model), state)
 
 
 def shared(model):
-    """A state whose arrays are parts of others, as shared memory gives them."""
+    """A state whose array is a part of another, as shared memory gives it."""
     state = model.__getstate__()
-    for name in ("flat_parameters", "flat_gradients"):
-        state[name] = np.append(state[name], state[name])[: state[name].size]
+    weights = state["flat_parameters"]
+    state["flat_parameters"] = np.append(weights, weights)[: weights.size]
     return from_state(type(model), state)
 
 
@@ -130,6 +128,24 @@ def test_a_model_that_takes_another_state_predicts_by_it():
     assert (model.predict(x) != expected).any()
     model.__setstate__(copy.deepcopy(other.__getstate__()))
     assert_same_bits(model.predict(x), expected)
+
+
+def with_gradients(model):
+    """A state as it was when gradients were in it."""
+    state = model.__getstate__()
+    return from_state(type(model), state | {"flat_gradients": model.flat_gradients + 1})
+
+
+@pytest.mark.parametrize("duplicate", [pickled, copy.copy, copy.deepcopy, with_gradients])
+def test_gradients_are_in_no_copy(duplicate):
+    model = fastmlp.MLP([100, 30, 2], rng=13)
+    assert len(pickle.dumps(model)) < model.flat_parameters.nbytes + 1000
+    model.flat_gradients[...] = 1
+    twin = duplicate(model)
+    assert not twin.flat_gradients.any()
+    assert np.shares_memory(twin.W2_grad, twin.flat_gradients)
+    assert twin.flat_gradients.shape == twin.flat_parameters.shape
+    assert model.flat_gradients.all()
 
 
 @pytest.mark.parametrize("module", [fastmlp, reference])

@@ -1,5 +1,6 @@
 """What both models, compiled and reference, do alike: fit, score, and the probabilities."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable
 from types import FunctionType
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import Array, not_finite, shape_error
+from ..files.models import save
 from ..plan.ways import STATES
 from ..reference.losses import Elementary, log_probabilities, predictions, probabilities
 from .fit import Epoch, Request, Samples, composed_epoch, train
@@ -262,6 +264,16 @@ class Estimator(Parameters):
         if check_finite:
             data.refuse_not_finite()
         return self._evaluate(data)[0]
+
+    def save(self, path: str | os.PathLike[str], *, optimizer_state: bool = False) -> None:
+        """Write the model to a file of safetensors, which `fastmlp.load` reads.
+
+        It holds the weights and what the model was made with (docs/files.md); optimizer_state:
+        whether that of the last `fit`, too. A file in its place is replaced when all is written.
+        Raises ValueError for weights that aren't finite, TypeError for a class of your own, and
+        OSError as `open` does, the old file being whole then.
+        """
+        save(self, path, optimizer_state)
 
     def _samples(self, x: Array, check_finite: bool) -> Array:
         """Return x as a matrix (N, inputs); raise where it doesn't fit, or isn't finite."""

@@ -34,16 +34,16 @@ _ELSEWHERE = {
     "train": "fit(x, y) trains",
     "evaluate": "score(x, y) and loss(x, y) evaluate",
     "state_dict": "flat_parameters has all weights",
-    "save": "pickle.dump(model, file) keeps it",
 }
 
 Rng = int | np.random.Generator | np.random.BitGenerator | None
 
 _FIXED = ("sizes", "bias", "activation", "dtype", "loss_name", "delta")
 _BUFFERS = ("flat_parameters", "flat_gradients")
-# What is made again when it is asked for: views, what predict knows, what the last forward kept.
+# What is made again when it is asked for: views, what predict knows, what the last forward and
+# backward kept.
 _MADE_AGAIN = (
-    *("_named", "_compiled", "_predictors"),
+    *("_named", "_compiled", "_predictors", "flat_gradients"),
     *("_last_forward", "_last_logits", "log_prob"),
 )
 
@@ -186,8 +186,8 @@ class Parameters:
             object.__setattr__(self, name, value)
         own["dtype"] = np.dtype(self.dtype.type)
         own.setdefault("activation", ("relu",) * (len(self.sizes) - 2))  # kept by version 1
-        for name in _BUFFERS:
-            own[name] = _own_memory(own[name], self.dtype)
+        own["flat_parameters"] = _own_memory(self.flat_parameters, self.dtype)
+        own["flat_gradients"] = np.zeros(self.flat_parameters.size, self.dtype)
         self._name_views()
 
     def _refuse_read_only(self) -> None:

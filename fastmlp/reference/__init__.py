@@ -15,6 +15,7 @@ from .matmul import Matmul
 from .matmul_relu import MatmulRelu
 from .mlp import MLP, NotebookMLP
 from .relu import Relu
+from .saved import load
 from .softmax import Softmax
 from .training import compute_accuracy, test, train_one_step
 from .update import adam, adamw, momentum, nesterov, sgd
@@ -43,6 +44,7 @@ __all__ = [
     "get_arithmetic",
     "get_num_threads",
     "gradient_check",
+    "load",
     "mnist_dataset",
     "momentum",
     "nesterov",
