@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 
 USER_ERROR = 2  # the exit code of argparse, too
@@ -21,7 +20,7 @@ def is_command_line() -> bool:
     # While Python looks for the module that -m names, the name of the program is "-m".
     if program == "-m":
         return "fastmlp" in sys.orig_argv
-    return Path(program).stem == "fastmlp"
+    return os.path.splitext(os.path.basename(program))[0] == "fastmlp"
 
 
 def tell(message: str) -> None:

@@ -1,9 +1,9 @@
 """How many threads a call uses."""
 
 import os
+import sys
 import threading
-
-import numba
+from functools import cache
 
 from .checks import integer, shape_error
 
@@ -11,7 +11,7 @@ from .checks import integer, shape_error
 # core's work) a call stays serial.
 SMALLEST_PARALLEL_WORK = 1 << 18
 
-_num_threads: int = numba.config.NUMBA_NUM_THREADS
+_num_threads: int | None = None  # until set_num_threads, the most
 _outlived_by_fork = False  # in a child whose parent had OpenMP's threads
 
 
@@ -25,7 +25,7 @@ def set_num_threads(num_threads: int) -> None:
     """
     global _num_threads
     count = integer("num_threads", num_threads)
-    most = numba.config.NUMBA_NUM_THREADS
+    most = _most_threads()
     if not 1 <= count <= most:
         raise shape_error(
             "num_threads",
@@ -38,14 +38,27 @@ def set_num_threads(num_threads: int) -> None:
 
 def get_num_threads() -> int:
     """Return how many threads a large call uses."""
-    return _num_threads
+    return _num_threads or _most_threads()
+
+
+@cache
+def _most_threads() -> int:
+    """Return Numba's number of threads; where it isn't installed, that of the cores."""
+    try:
+        import numba
+    except ImportError:
+        cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+        return len(cores)
+    most: int = numba.config.NUMBA_NUM_THREADS
+    return most
 
 
 def threads_for(work: int) -> int:
     """Return the threads worth starting for `work` multiply-adds (or elements times their cost)."""
-    if work < SMALLEST_PARALLEL_WORK or _num_threads == 1 or not _may_start_threads():
+    if work < SMALLEST_PARALLEL_WORK:
         return 1
-    return _num_threads
+    count = _num_threads or _most_threads()
+    return count if count > 1 and _may_start_threads() else 1
 
 
 def _may_start_threads() -> bool:
@@ -57,11 +70,7 @@ def _may_start_threads() -> bool:
     """
     if _outlived_by_fork:
         return False
-    try:
-        layer = numba.threading_layer()
-    except ValueError:  # no call was parallel yet, so the layer isn't known
-        layer = "workqueue"
-    if layer != "workqueue":
+    if _threading_layer() not in (None, "workqueue"):
         return True
     main = threading.main_thread()
     return threading.current_thread() is main and all(
@@ -69,14 +78,20 @@ def _may_start_threads() -> bool:
     )
 
 
+def _threading_layer() -> str | None:
+    """Return the name of Numba's layer, or None where no call was parallel yet."""
+    numba = sys.modules.get("numba")
+    try:
+        return None if numba is None else numba.threading_layer()
+    except ValueError:
+        return None
+
+
 def _after_fork() -> None:
     """In a forked child stay serial: OpenMP's threads neither outlive a fork nor start again."""
     global _num_threads, _outlived_by_fork
     _num_threads = 1
-    try:
-        _outlived_by_fork = numba.threading_layer() == "omp"
-    except ValueError:
-        _outlived_by_fork = False
+    _outlived_by_fork = _threading_layer() == "omp"
 
 
 if hasattr(os, "register_at_fork"):

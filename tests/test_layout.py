@@ -105,6 +105,8 @@ def public_names(module):
 
 @pytest.mark.parametrize("module", [fastmlp, reference])
 def test_all_lists_every_public_name(module):
+    assert set(module.__all__) <= {*dir(module)}
+    assert all(hasattr(module, name) for name in module.__all__)  # which imports them
     assert set(module.__all__) == public_names(module)
     assert len(module.__all__) == len(set(module.__all__))
 

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 import stat
 from contextlib import suppress
 
@@ -27,7 +26,7 @@ def replace(path: str, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         if exists:
-            shutil.copymode(target, beside)
+            os.chmod(beside, stat.S_IMODE(os.stat(target).st_mode))
         os.replace(beside, target)
     except BaseException:
         with suppress(OSError):

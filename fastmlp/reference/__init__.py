@@ -1,11 +1,16 @@
-"""The operations in plain NumPy: the page to open to learn what an operation means."""
+"""The operations in plain NumPy: the page to open to learn what an operation means.
+
+It needs no compiler, and loads none.
+"""
+
+import importlib
+import sys
+import typing
 
 from .. import schedules as schedules
 from ..arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
 from ..labels import one_hot
-from ..mnist import mnist_dataset
 from ..model.history import History
-from ..operations.gradient_check import gradient_check
 from ..threads import get_num_threads, set_num_threads
 from .activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
 from .log import Log
@@ -15,10 +20,17 @@ from .matmul import Matmul
 from .matmul_relu import MatmulRelu
 from .mlp import MLP, NotebookMLP
 from .relu import Relu
-from .saved import load
+from .saved import load, load_predictor
 from .softmax import Softmax
 from .training import compute_accuracy, test, train_one_step
 from .update import adam, adamw, momentum, nesterov, sgd
+
+if typing.TYPE_CHECKING:
+    from ..mnist import mnist_dataset
+    from ..operations.gradient_check import gradient_check
+
+# What comes from elsewhere when it is asked for: it takes time, or loads what is compiled.
+_HOME = {"gradient_check": "fastmlp.operations.gradient_check", "mnist_dataset": "fastmlp.mnist"}
 
 __all__ = [
     "MLP",
@@ -45,6 +57,7 @@ __all__ = [
     "get_num_threads",
     "gradient_check",
     "load",
+    "load_predictor",
     "mnist_dataset",
     "momentum",
     "nesterov",
@@ -55,3 +68,15 @@ __all__ = [
     "test",
     "train_one_step",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _HOME:
+        here = sys.modules[__name__]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=here)
+    globals()[name] = value = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
