@@ -68,6 +68,42 @@ def test_the_notebooks_model_comes_back_as_itself(tmp_path, module):
     assert_same_bits(loaded.flat_parameters, model.flat_parameters)
 
 
+@pytest.mark.parametrize("module", [fastmlp, reference])
+def test_activations_come_back(tmp_path, module):
+    names = ["relu", "tanh", "logistic", "silu", "gelu", "leaky_relu", "identity"]
+    sizes, x = [4, *range(5, 12), 3], floats(5, (6, 4), np.float32)
+    model = module.MLP(sizes, rng=3, activation=names)
+    model.save(tmp_path / "model")
+    loaded = module.load(tmp_path / "model")
+    assert loaded.activation == tuple(names)
+    assert_same_bits(loaded.predict_proba(x), model.predict_proba(x))
+    assert read(str(tmp_path / "model"))[0].arithmetic == 2
+    rewrite = rewritten(activation=["relu", "os.system", *names[2:]], arithmetic=2)
+    (tmp_path / "model").write_bytes(rewrite((tmp_path / "model").read_bytes()))
+    with pytest.raises(ValueError, match=r"model: activation: expected .*, got .*os\.system.*; s"):
+        module.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_a_training_goes_on_from_a_file(tmp_path, optimizer):
+    x, y = floats(5, (30, 4), np.float32, 0, 1), np.arange(30) % 2
+    model = fastmlp.MLP([4, 3, 2], rng=13)
+    model.fit(x, y, epochs=3, batch_size=8, optimizer=optimizer, rng=1)
+    model.save(tmp_path / "model")
+    assert fastmlp.load(tmp_path / "model").optimizer_state is None
+    model.save(tmp_path / "model", optimizer_state=True)
+    loaded = fastmlp.load(tmp_path / "model")
+    for one in (model, loaded):
+        one.fit(x, y, epochs=2, batch_size=8, optimizer=optimizer, rng=2, resume=True)
+    assert_same_bits(loaded.flat_parameters, model.flat_parameters)
+    assert loaded.optimizer_state[:2] == model.optimizer_state[:2] == (optimizer, 20)
+    assert_same_bits(loaded.optimizer_state.arrays, model.optimizer_state.arrays)
+    if optimizer != "sgd":
+        model.optimizer_state.arrays[0, 1] = np.inf
+        with pytest.raises(ValueError, match=r"optimizer_state: expected finite .*, got inf; pass"):
+            model.save(tmp_path / "model", optimizer_state=True)
+
+
 def test_a_file_is_as_documented(tmp_path):
     """By docs/files.md alone, with the library and without fastmlp."""
     model = saved(tmp_path / "model")
