@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import fastmlp
 from fastmlp import reference
 from fastmlp.files.safetensors import read, write
+from fastmlp.plan.ways import STATES
 
 MODELS = [
     ([5, 3], True),
@@ -84,7 +85,7 @@ def test_activations_come_back(tmp_path, module):
         module.load(tmp_path / "model")
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("optimizer", STATES)
 def test_a_training_goes_on_from_a_file(tmp_path, optimizer):
     x, y = floats(5, (30, 4), np.float32, 0, 1), np.arange(30) % 2
     model = fastmlp.MLP([4, 3, 2], rng=13)
