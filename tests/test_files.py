@@ -13,7 +13,7 @@ import threading
 import numpy as np
 import pytest
 import safetensors.numpy
-from helpers import DTYPES, assert_same_bits, floats
+from helpers import DTYPES, VECTORS, assert_same_bits, floats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +67,15 @@ def test_the_notebooks_model_comes_back_as_itself(tmp_path, module):
     loaded = module.load(tmp_path / "model")
     assert type(loaded) is module.NotebookMLP
     assert_same_bits(loaded.flat_parameters, model.flat_parameters)
+
+
+def test_a_file_of_the_first_form_is_read_for_ever():
+    """tests/vectors has one that was written when there was no other form."""
+    made = reference.MLP([2, 3, 2], bias=[True, False], rng=0, activation="tanh")
+    for load in (fastmlp.load, reference.load):
+        loaded = load(VECTORS.with_name("model-form-1.safetensors"))
+        assert repr(loaded) == repr(made)
+        assert_same_bits(loaded.flat_parameters, made.flat_parameters)
 
 
 @pytest.mark.parametrize("module", [fastmlp, reference])
