@@ -4,19 +4,18 @@ Every name has a twin in plain NumPy in `fastmlp.reference`, with the same bits.
 when it is first asked for: those of the reference need no compiler, and none is loaded for them.
 """
 
-import importlib
-import sys
 import typing
 
 from . import startup as startup  # first: it shows what the imports below raise
 
 # isort: split
+from . import reference as reference
+from . import schedules as schedules
 from .arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
+from .lazy import names_of as _names_of
 from .threads import get_num_threads, set_num_threads  # it watches forks
 
 if typing.TYPE_CHECKING:
-    from . import reference as reference
-    from . import schedules as schedules
     from .labels import one_hot
     from .mnist import mnist_dataset
     from .model.history import History
@@ -35,28 +34,28 @@ if typing.TYPE_CHECKING:
     from .operations.update import adam, adamw, momentum, nesterov, sgd
     from .reference.saved import load_predictor
 
-# Where the others come from.
-_HOMES = {
-    "labels": ("one_hot",),
-    "mnist": ("mnist_dataset",),
-    "model.history": ("History",),
-    "model.mlp": ("MLP", "NotebookMLP"),
-    "model.saved": ("load",),
-    "model.training": ("compute_accuracy", "test", "train_one_step"),
-    "operations.activations": ("Gelu", "Identity", "LeakyRelu", "Logistic", "Silu", "Tanh"),
-    "operations.gradient_check": ("gradient_check",),
-    "operations.log": ("Log",),
-    "operations.log_softmax": ("LogSoftmax",),
-    "operations.loss": ("compute_loss",),
-    "operations.matmul": ("Matmul",),
-    "operations.matmul_relu": ("MatmulRelu",),
-    "operations.relu": ("Relu",),
-    "operations.softmax": ("Softmax",),
-    "operations.update": ("adam", "adamw", "momentum", "nesterov", "sgd"),
-    "reference.saved": ("load_predictor",),
-}
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("reference", "schedules")
+__getattr__, __dir__ = _names_of(
+    __name__,
+    {
+        ".labels": "one_hot",
+        ".mnist": "mnist_dataset",
+        ".model.history": "History",
+        ".model.mlp": "MLP NotebookMLP",
+        ".model.saved": "load",
+        ".model.training": "compute_accuracy test train_one_step",
+        ".operations.activations": "Gelu Identity LeakyRelu Logistic Silu Tanh",
+        ".operations.gradient_check": "gradient_check",
+        ".operations.log": "Log",
+        ".operations.log_softmax": "LogSoftmax",
+        ".operations.loss": "compute_loss",
+        ".operations.matmul": "Matmul",
+        ".operations.matmul_relu": "MatmulRelu",
+        ".operations.relu": "Relu",
+        ".operations.softmax": "Softmax",
+        ".operations.update": "adam adamw momentum nesterov sgd",
+        ".reference.saved": "load_predictor",
+    },
+)
 
 __all__ = [
     "MLP",
@@ -96,19 +95,3 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
-
-
-def __getattr__(name: str) -> typing.Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f".{name}", __name__)
-    else:
-        here = sys.modules[__name__]
-        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}", name=name, obj=here)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME, *_MODULES})

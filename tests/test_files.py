@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import fastmlp
 from fastmlp import reference
 from fastmlp.files.safetensors import read, write
+from fastmlp.model.losses import LOSSES
 from fastmlp.plan.ways import STATES
 
 MODELS = [
@@ -91,6 +92,27 @@ def test_activations_come_back(tmp_path, module):
     rewrite = rewritten(activation=["relu", "os.system", *names[2:]], arithmetic=2)
     (tmp_path / "model").write_bytes(rewrite((tmp_path / "model").read_bytes()))
     with pytest.raises(ValueError, match=r"model: activation: expected .*, got .*os\.system.*; s"):
+        module.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("module", [fastmlp, reference])
+def test_losses_come_back(tmp_path, module, loss):
+    delta = 0.1 if loss == "huber" else None
+    outputs = 1 if loss == "binary_cross_entropy" else 3
+    model = module.MLP([4, 5, outputs], rng=3, loss=loss, delta=delta, dtype=np.float64)
+    model.save(tmp_path / "model")
+    loaded = module.load(tmp_path / "model")
+    assert (loaded.loss_name, loaded.delta) == (loss, delta)
+    assert repr(loaded) == repr(model)
+    x = floats(5, (6, 4), np.float64)
+    assert_same_bits(loaded.predict(x), model.predict(x))
+    y = floats(6, (6, outputs), np.float64) if outputs == 3 else np.arange(6) % 2
+    y = np.arange(6) % 3 if loss == "cross_entropy" else np.abs(y)
+    assert loaded.loss(x, y) == model.loss(x, y)
+    damaged = rewritten(loss="hinge")((tmp_path / "model").read_bytes())
+    (tmp_path / "model").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"model: loss: expected one of .*, got 'hinge'; save the"):
         module.load(tmp_path / "model")
 
 

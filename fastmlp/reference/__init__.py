@@ -3,34 +3,52 @@
 It needs no compiler, and loads none.
 """
 
-import importlib
-import sys
 import typing
 
 from .. import schedules as schedules
 from ..arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
-from ..labels import one_hot
-from ..model.history import History
+from ..lazy import names_of as _names_of
 from ..threads import get_num_threads, set_num_threads
-from .activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
-from .log import Log
-from .log_softmax import LogSoftmax
-from .loss import compute_loss
-from .matmul import Matmul
-from .matmul_relu import MatmulRelu
-from .mlp import MLP, NotebookMLP
-from .relu import Relu
-from .saved import load, load_predictor
-from .softmax import Softmax
-from .training import compute_accuracy, test, train_one_step
-from .update import adam, adamw, momentum, nesterov, sgd
 
 if typing.TYPE_CHECKING:
+    from ..labels import one_hot
     from ..mnist import mnist_dataset
+    from ..model.history import History
     from ..operations.gradient_check import gradient_check
+    from .activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
+    from .log import Log
+    from .log_softmax import LogSoftmax
+    from .loss import compute_loss
+    from .matmul import Matmul
+    from .matmul_relu import MatmulRelu
+    from .mlp import MLP, NotebookMLP
+    from .relu import Relu
+    from .saved import load, load_predictor
+    from .softmax import Softmax
+    from .training import compute_accuracy, test, train_one_step
+    from .update import adam, adamw, momentum, nesterov, sgd
 
-# What comes from elsewhere when it is asked for: it takes time, or loads what is compiled.
-_HOME = {"gradient_check": "fastmlp.operations.gradient_check", "mnist_dataset": "fastmlp.mnist"}
+__getattr__, __dir__ = _names_of(
+    __name__,
+    {
+        "..labels": "one_hot",
+        "..mnist": "mnist_dataset",
+        "..model.history": "History",
+        "..operations.gradient_check": "gradient_check",
+        ".activations": "Gelu Identity LeakyRelu Logistic Silu Tanh",
+        ".log": "Log",
+        ".log_softmax": "LogSoftmax",
+        ".loss": "compute_loss",
+        ".matmul": "Matmul",
+        ".matmul_relu": "MatmulRelu",
+        ".mlp": "MLP NotebookMLP",
+        ".relu": "Relu",
+        ".saved": "load load_predictor",
+        ".softmax": "Softmax",
+        ".training": "compute_accuracy test train_one_step",
+        ".update": "adam adamw momentum nesterov sgd",
+    },
+)
 
 __all__ = [
     "MLP",
@@ -68,15 +86,3 @@ __all__ = [
     "test",
     "train_one_step",
 ]
-
-
-def __getattr__(name: str) -> typing.Any:
-    if name not in _HOME:
-        here = sys.modules[__name__]
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=here)
-    globals()[name] = value = getattr(importlib.import_module(_HOME[name]), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
