@@ -235,6 +235,10 @@ def test_class_weights(module, loss):
     for same in ("balanced", balanced, balanced.tolist(), dict(enumerate(balanced))):
         how = {"sample_weight": weight, "class_weight": same}
         assert_alike(fitted(module, loss, sizes, x, y, **how), expected)
+        model, of_samples = expected[0], weight * balanced[y]
+        assert model.loss(x, y, **how) == model.loss(x, y, sample_weight=of_samples)
+        assert model.score(x, y, **how) == model.score(x, y, sample_weight=of_samples)
+    assert model.loss(x, y, class_weight="balanced") != model.loss(x, y)
     one = fitted(module, loss, sizes, x, y, class_weight={1: 2.5})
     assert_alike(fitted(module, loss, sizes, x, y, sample_weight=np.where(y == 1, 2.5, 1)), one)
 

@@ -18,10 +18,9 @@ from .fit_checks import (
     Data,
     Schedule,
     checked_callback,
-    checked_data,
     checked_schedule,
     checked_validation,
-    fitted_data,
+    weighted_data,
 )
 from .history import History
 from .losses import (
@@ -153,7 +152,7 @@ class Estimator(Parameters):
         isn't finite, in a FloatingPointError whose `history` is that of the epochs before.
         TypeError and ValueError name what doesn't fit, as a NaN in x, before anything is written.
         """
-        data = fitted_data(self, x, y, check_finite, sample_weight, class_weight)
+        data = weighted_data(self, x, y, check_finite, sample_weight, class_weight)
         schedule = checked_schedule(
             len(data.x), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay,
             max_norm, decay_bias,
@@ -231,15 +230,16 @@ class Estimator(Parameters):
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight = None,
         check_finite: bool = True,
     ) -> float:
         """Return the share of the samples x (N, ...) whose class is y's, or a regression's R^2.
 
-        y: as in `fit`. A sample whose loss is NaN has no class. sample_weight (N,): how much each
-        sample counts. check_finite: whether NaN and inf in x and targets are a ValueError. Raises
-        TypeError and ValueError for what doesn't fit.
+        y, sample_weight, class_weight: as in `fit`. A sample whose loss is NaN has no class.
+        check_finite: whether NaN and inf in x and targets are a ValueError. Raises TypeError and
+        ValueError for what doesn't fit.
         """
-        data = checked_data(self, x, y, check_finite, sample_weight)
+        data = weighted_data(self, x, y, check_finite, sample_weight, class_weight)
         if self._has_accuracy:
             return weighted_share(self._right(data, check_finite), data.weight)
         if check_finite:
@@ -253,14 +253,15 @@ class Estimator(Parameters):
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight = None,
         check_finite: bool = True,
     ) -> float:
-        """Return the mean over the samples x (N, ...) of their losses; y: as in `fit`.
+        """Return the mean over the samples x (N, ...) of their losses.
 
-        sample_weight (N,): how much each sample counts. check_finite: whether NaN and inf in x and
+        y, sample_weight, class_weight: as in `fit`. check_finite: whether NaN and inf in x and
         targets are a ValueError. Raises TypeError and ValueError for what doesn't fit.
         """
-        data = checked_data(self, x, y, check_finite, sample_weight)
+        data = weighted_data(self, x, y, check_finite, sample_weight, class_weight)
         if check_finite:
             data.refuse_not_finite()
         return self._evaluate(data)[0]

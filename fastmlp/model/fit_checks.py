@@ -14,7 +14,7 @@ from ..operations.update_checks import decay_rate, real_number, weight_decay_num
 from ..plan.ways import STATES
 from ..schedules import count_steps
 from .losses import checked_y
-from .sample_weights import ClassWeight, checked_weight, fitted_weight
+from .sample_weights import ClassWeight, weight_of
 
 if TYPE_CHECKING:
     from .estimator import Estimator
@@ -133,7 +133,6 @@ def checked_data(
     x: Array,
     y: ArrayLike,
     check_finite: bool,
-    sample_weight: ArrayLike | None = None,
     names: tuple[str, str] = ("x", "y"),
 ) -> Data:
     """Return the samples x (N, ...) with the labels or targets y of N samples, or raise.
@@ -144,10 +143,10 @@ def checked_data(
     expected = checked_y(model, names[1], y, len(matrix), check_finite)
     if len(matrix) == 0:
         raise shape_error(names[0], "at least one sample", f"shape {matrix.shape}", "give some")
-    return Data(names[0], x, matrix, expected, checked_weight(sample_weight, len(matrix)))
+    return Data(names[0], x, matrix, expected, None)
 
 
-def fitted_data(
+def weighted_data(
     model: "Estimator",
     x: Array,
     y: ArrayLike,
@@ -155,9 +154,9 @@ def fitted_data(
     sample_weight: ArrayLike | None,
     class_weight: ClassWeight,
 ) -> Data:
-    """Return the same with the weights of `fit`."""
+    """Return the same with the weights of the samples, those of their classes in them."""
     data = checked_data(model, x, y, check_finite)
-    return data._replace(weight=fitted_weight(model, data.y, sample_weight, class_weight))
+    return data._replace(weight=weight_of(model, data.y, sample_weight, class_weight))
 
 
 def checked_validation(model: "Estimator", validation: object, check_finite: bool) -> Data | None:

@@ -39,10 +39,10 @@ def checked_weight(sample_weight: object, samples: int) -> Array | None:
     return _usable(name, weight)
 
 
-def fitted_weight(
+def weight_of(
     model: "Estimator", y: Array, sample_weight: object, class_weight: object
 ) -> Array | None:
-    """Return `fit`'s weights of the samples with labels or targets y: (samples,), None for none."""
+    """Return the weights of the samples with labels or targets y: (samples,), None for none."""
     weight = checked_weight(sample_weight, len(y))
     if class_weight is None:
         return weight
