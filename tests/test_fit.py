@@ -59,6 +59,19 @@ def compiled_steps(model, x, order, labels, schedule, steps, num_threads):
     epochs.train(x, order, labels, first, weights, num_threads)
     return parameters
 
+def fit_both(x, labels, sizes, bias=True, **how):
+    """Fit the reference, and a model with 1, 2 and 3 threads; compare them, and return the last."""
+    expected = reference.MLP(sizes, bias, x.dtype, rng=2)
+    history = expected.fit(x, labels, rng=4, **how)
+    for num_threads in (1, 2, 3):
+        model = fastmlp.MLP(sizes, bias, x.dtype, rng=2)
+        with with_threads(num_threads):
+            own = model.fit(x, labels, rng=4, **how)
+        assert_same_bits(model.flat_parameters, expected.flat_parameters)
+        assert own.loss == history.loss
+        assert own.accuracy == history.accuracy
+    return model
+
 
 @pytest.mark.parametrize("decay", [0.0, 1e-2])
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 70])
@@ -93,18 +106,11 @@ def test_every_step(dtype, optimizer, batch_size, decay, threads):
     ],
 )
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_other_sizes(dtype, sizes, batch_size, threads):
+def test_other_sizes(dtype, sizes, batch_size):
     x, labels = data(batch_size + 17, dtype, sizes)
     bias = [layer % 2 == 0 for layer in range(len(sizes) - 1)]
-    fitted = [module.MLP(sizes, bias, dtype, rng=2) for module in (fastmlp, reference)]
-    histories = [
-        model.fit(x, labels, epochs=2, batch_size=batch_size, optimizer="momentum",
-                  learning_rate=0.05, rng=4)
-        for model in fitted
-    ]  # fmt: skip
-    assert_same_bits(fitted[0].flat_parameters, fitted[1].flat_parameters)
-    assert histories[0].loss == histories[1].loss
-    assert histories[0].accuracy == histories[1].accuracy
+    how = {"epochs": 2, "optimizer": "momentum", "learning_rate": 0.05}
+    fit_both(x, labels, sizes, bias, batch_size=batch_size, **how)
 
 
 @pytest.mark.parametrize(
@@ -115,33 +121,19 @@ def test_other_sizes(dtype, sizes, batch_size, threads):
     ],
 )
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_large_batches(dtype, sizes, batch_size, samples, threads):
+def test_large_batches(dtype, sizes, batch_size, samples):
     x, labels = data(samples, dtype, sizes)
-    fitted = [module.MLP(sizes, dtype=dtype, rng=2) for module in (fastmlp, reference)]
-    histories = [
-        model.fit(x, labels, epochs=1, batch_size=batch_size, learning_rate=0.05, rng=4)
-        for model in fitted
-    ]
-    assert_same_bits(fitted[0].flat_parameters, fitted[1].flat_parameters)
-    assert histories[0].loss == histories[1].loss
+    fit_both(x, labels, sizes, epochs=1, batch_size=batch_size, learning_rate=0.05)
 
 
 @pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_large_layers(dtype, optimizer, threads):
+def test_large_layers(dtype, optimizer):
     sizes = [60, 280, 300, 4]  # the first two go by columns; leaves of 256 end within a panel
     x, labels = data(25, dtype, sizes)
-    fitted = [
-        module.MLP(sizes, [True, False, True], dtype, rng=2) for module in (fastmlp, reference)
-    ]
-    histories = [
-        model.fit(x, labels, epochs=2, batch_size=3, optimizer=optimizer, learning_rate=0.02, rng=4)
-        for model in fitted
-    ]
-    assert layers_by_columns(fitted[0], steps=9, num_threads=3) == 2
-    assert_same_bits(fitted[0].flat_parameters, fitted[1].flat_parameters)
-    assert histories[0].loss == histories[1].loss
-    assert histories[0].accuracy == histories[1].accuracy
+    how = {"epochs": 2, "batch_size": 3, "optimizer": optimizer, "learning_rate": 0.02}
+    model = fit_both(x, labels, sizes, [True, False, True], **how)
+    assert layers_by_columns(model, steps=9, num_threads=3) == 2
 
 
 @pytest.mark.parametrize("decay", [0.0, 1e-2])

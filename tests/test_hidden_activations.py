@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers import DTYPES, assert_same_bits, floats
+from helpers import DTYPES, assert_same_bits, floats, with_threads
 
 import fastmlp
 from fastmlp import reference
@@ -32,28 +32,29 @@ def data(sizes, samples, zeros, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("way", WAYS)
-def test_an_epoch(way, dtype, threads):
+def test_an_epoch(way, dtype):
     sizes, samples, batch_size, optimizer, zeros = WAYS[way]
     x, y = data(sizes, samples, zeros, dtype)
     # Neighbours of every kind over the ways: with relu on both sides, below, above, nowhere.
     first = list(WAYS).index(way) + DTYPES.index(dtype)
     names = [ACTIVATIONS[(first + 2 * layer) % len(ACTIVATIONS)] for layer in range(len(sizes) - 2)]
-    models = []
-    for module in MODULES:
+
+    def fitted(module):
         model = module.MLP(sizes, dtype=dtype, rng=3, activation=names)
         model.W1[-1] = 0.125  # a bias
-        model.fit(
-            x, y, epochs=1, batch_size=batch_size, optimizer=optimizer, learning_rate=0.01, rng=5
-        )
-        models.append(model)
-    compiled, plain = models
-    assert_same_bits(compiled.flat_parameters, plain.flat_parameters)
-    assert_same_bits(compiled.predict_log_proba(x[:33]), plain.predict_log_proba(x[:33]))
-    assert_same_bits(compiled.predict(x[:70]), plain.predict(x[:70]))
-    for model in models:
+        how = {"epochs": 1, "batch_size": batch_size, "optimizer": optimizer}
+        model.fit(x, y, learning_rate=0.01, rng=5, **how)
         model.forward(x[:50])
         model.backward(np.eye(sizes[-1], dtype=dtype)[y[:50]])
-    assert_same_bits(compiled.flat_gradients, plain.flat_gradients)
+        arrays = model.flat_parameters, model.flat_gradients
+        return *arrays, model.predict_log_proba(x[:33]), model.predict(x[:70])
+
+    expected = fitted(reference)
+    for num_threads in (1, 2, 3):
+        with with_threads(num_threads):
+            found = fitted(fastmlp)
+        for one, other in zip(found, expected, strict=True):
+            assert_same_bits(one, other)
 
 
 def test_only_relu_makes_zeros_to_pass_over():
