@@ -60,8 +60,9 @@ def _refuse_not_finite(name: str, values: Array) -> None:
     if all_finite(values):
         return
     place = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
-    mend = "leave that sample out, or pass check_finite=False"
-    raise shape_error(_element(name, place), "finite numbers", values[place], mend)
+    raise shape_error(
+        _element(name, place), "finite numbers", values[place], "leave that sample out"
+    )
 
 
 def _refuse_values(name: str, y: object, loss: str, values: Array, shape: tuple[int, int]) -> None:

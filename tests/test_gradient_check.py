@@ -146,6 +146,23 @@ def test_a_model_is_checked_at_its_weights(loss, monkeypatch):
             assert not any(row.passed for row in gradient_check(model, [x, targets]))
 
 
+@pytest.mark.parametrize(
+    ("x", "kind", "message"),
+    [
+        (np.array([["1", "2"]]), TypeError, "x: expected an array of float64, got <U1; pass x.ast"),
+        (np.ma.masked_equal([[1.0, 2.0]], 2), TypeError, "x: expected an array without a mask"),
+        (np.ones((1, 2), np.clongdouble), TypeError, "x: expected an array of float64"),
+        (np.ones(2), ValueError, r"x: expected \(samples, ...\) with 2 .* pass x.reshape\(1, -1\)"),
+        (np.ones((0, 2)), ValueError, r"x: expected at least one sample, got shape \(0, 2\)"),
+        (None, TypeError, "x: expected an array, got NoneType"),
+    ],
+)
+def test_a_models_samples_are_checked_as_by_fit(x, kind, message):
+    y = np.zeros(0 if np.shape(x) == (0, 2) else 1, int)
+    with pytest.raises(kind, match=message):
+        gradient_check(fastmlp.MLP([2, 2], rng=0), [x, y])
+
+
 class MatmulWithAList(fastmlp.Matmul):
     def backward(self, grad_y):
         return list(super().backward(grad_y))

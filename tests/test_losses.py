@@ -307,6 +307,31 @@ def test_numpys_arithmetic_is_near(loss):
         np.testing.assert_allclose(model.predict(x), expected.predict(x), rtol=1e-6)
 
 
+def test_numpys_arithmetic_has_no_warning_for_sure_classes():
+    model = fastmlp.MLP([1, 2], rng=0, loss="binary_cross_entropy")
+    x, y = np.array([[1000], [-1000]], np.float32), np.array([[0, 1], [1, 0]])
+    with fastmlp.arithmetic("numpy"):
+        model.flat_parameters[:] = 1, -1, 0, 0
+        assert model.predict_proba(x).tolist() == [[1, 0], [0, 1]]
+        model.fit(x, y, epochs=1)
+
+
+@each_module
+def test_targets_that_are_not_finite_have_a_mend_everywhere(module):
+    """backward and test have no check_finite."""
+    model, x = module.MLP([2, 1], rng=0, loss="squared_error"), np.ones((2, 2), np.float32)
+    y = np.array([1, np.nan], np.float32)
+    model.forward(x)
+    for call in (
+        model.backward,
+        lambda y: module.test(model, x, y),
+        lambda y: module.train_one_step(model, x, y),
+        lambda y: model.fit(x, y),
+    ):
+        with pytest.raises(ValueError, match=r"\[1\]: .* got nan; leave that sample out$"):
+            call(y)
+
+
 @each_module
 def test_a_regression_learns_and_pickles(module, capsys):
     x = floats(5, (64, 3), np.float64, -3, 1)

@@ -173,3 +173,14 @@ def test_shapes_that_change_after_the_checks(monkeypatch):
     with monkeypatch.context() as patch:
         reshaping(patch, mlp, [rows])
         assert_same_bits(model.predict(rows), classes)
+    model.flat_parameters.shape = (1, -1)
+    given = []
+    train = mlp.epochs.train
+
+    def watched(x, order, y, steps, weights, *more):
+        given.append(weights.parameters.ndim)
+        return train(x, order, y, steps, weights, *more)
+
+    monkeypatch.setattr(mlp.epochs, "train", watched)
+    model.fit(x, np.arange(6) % 2, epochs=1)
+    assert given == [1]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import notebook
 from ..checks import Array, real_arrays, remembered, rows_of_classes, shape_error
 from ..labels import class_labels, one_hot
 from ..operations.update_checks import real_number
@@ -22,7 +23,7 @@ REGRESSIONS = ("squared_error", "absolute_error", "huber", "poisson")
 NUMPY = Elementary(
     np.exp,
     np.log,
-    lambda z: np.asarray(1 / (1 + np.exp(-z))),
+    notebook.logistic,
     lambda values: np.asarray(np.sum(values, axis=1, keepdims=True)),
 )
 

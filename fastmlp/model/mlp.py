@@ -201,7 +201,8 @@ class MLP(Estimator):
         if self._is_composed():
             return super()._train_epoch(data, schedule, states, number)
         x, y, order, scales = data
-        parameters, losses = self.flat_parameters.copy(), np.empty(len(x), self.dtype)
+        # flatten: the kernel trusts its one axis, whatever shape was assigned in place.
+        parameters, losses = self.flat_parameters.flatten(), np.empty(len(x), self.dtype)
         steps = epochs.Steps(
             self.sizes, self.bias, schedule.optimizer, schedule.constants(number),
             schedule.batch_size, schedule.rides(self.dtype), self.activation,

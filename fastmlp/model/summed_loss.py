@@ -6,7 +6,8 @@ import numpy as np
 
 from ..checks import Array
 from .estimator import Estimator
-from .losses import CROSS_ENTROPY, checked_y, sample_losses
+from .fit_checks import checked_data
+from .losses import CROSS_ENTROPY, sample_losses
 
 
 class SummedLoss:
@@ -22,8 +23,8 @@ class SummedLoss:
         for name in ("flat_parameters", "flat_gradients"):
             own[name] = own[name].astype(np.float64)
         self.model._name_views()
-        self.x = np.asarray(x, np.float64)
-        self.y = checked_y(self.model, "y", y, len(self.x), True)
+        data = checked_data(self.model, x, y, check_finite=True)
+        self.x, self.y = data.x, data.y
         self.names = [f"W{layer}" for layer in range(1, len(model.sizes))]
 
     def forward(self, *weights: Array) -> Array:
