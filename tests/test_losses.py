@@ -307,6 +307,18 @@ def test_numpys_arithmetic_is_near(loss):
         np.testing.assert_allclose(model.predict(x), expected.predict(x), rtol=1e-6)
 
 
+def test_a_delta_that_is_infinite_in_float32_is_the_square():
+    x, y = floats(1, (5, 2), np.float32), floats(2, (5,), np.float32)
+    trained = []
+    for module in (fastmlp, reference):
+        model = module.MLP([2, 1], rng=0, loss="huber", delta=1e300)
+        history = model.fit(x, y, epochs=1, rng=0)
+        trained.append(np.append(model.flat_parameters, np.float32([*history.loss])))
+        trained.append(np.float32([model.loss(x, y)]))
+    assert_same_bits(trained[0], trained[2])
+    assert_same_bits(trained[1], trained[3])
+
+
 def test_numpys_arithmetic_has_no_warning_for_sure_classes():
     model = fastmlp.MLP([1, 2], rng=0, loss="binary_cross_entropy")
     x, y = np.array([[1000], [-1000]], np.float32), np.array([[0, 1], [1, 0]])

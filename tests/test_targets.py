@@ -155,6 +155,7 @@ CLASSES = [
     ({"a": 1.0}, "class_weight: expected an integer, got str"),
     ([1, 2, 3], r"class_weight: expected shape \(2,\), a weight for each class"),
     ([1, -1], "class_weight: expected finite numbers of 0 or more, got -1.0"),
+    ({0: [1, 2]}, r"class_weight\[0\]: expected a number, got shape \(2,\); give one weight"),
     ({0: 0, 1: 0}, "class_weight: expected .* all 0; pass class_weight=None"),
 ]
 

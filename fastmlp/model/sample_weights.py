@@ -77,7 +77,11 @@ def _class_weights(class_weight: Any, labels: Array, classes: int) -> Array:
             if not 0 <= integer(name, label, "give integers as its keys") < classes:
                 mend = f"leave {label!r} out"
                 raise shape_error(name, f"classes 0 to {classes - 1}", f"the class {label}", mend)
-            weights[label] = _numbers(f"{name}[{label}]", value)
+            number = _numbers(f"{name}[{label}]", value)
+            if number.ndim:
+                mend = f"give one weight for the class {label}"
+                raise shape_error(f"{name}[{label}]", "a number", f"shape {number.shape}", mend)
+            weights[label] = number
         return weights
     given = _numbers(name, class_weight)
     if given.shape != (classes,):

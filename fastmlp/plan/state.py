@@ -141,5 +141,6 @@ class State:
 def bits_of(itemsize: int, *values: float) -> Array:
     """Return words that start with the values, each rounded to a dtype of so many bytes."""
     bits = np.zeros(len(values), np.int64)
-    bits.view(np.float32 if itemsize == 4 else np.float64)[: len(values)] = values
+    with np.errstate(over="ignore"):  # of float32, a large number is inf
+        bits.view(np.float32 if itemsize == 4 else np.float64)[: len(values)] = values
     return bits
