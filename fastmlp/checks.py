@@ -279,6 +279,17 @@ def remembered(mem: dict[str, Any], key: str, operation: str) -> Any:
     return mem[key]
 
 
+def remembered_matrix(key: str, array: Array) -> Array:
+    """Return the array that `mem` holds under `key` if it has two axes, else raise ValueError.
+
+    `mem` may have been changed, or the shape of what it holds.
+    """
+    if array.ndim != 2:
+        got = f"shape {array.shape}"
+        raise shape_error(f"mem[{key!r}]", "a matrix (2 axes)", got, "call forward again")
+    return array
+
+
 def product_shapes(x: Array, W: Array) -> tuple[int, int]:
     """Return the shape of x @ W if they are matrices that fit, else raise ValueError."""
     matrix("x", x)

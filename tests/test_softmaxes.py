@@ -115,3 +115,17 @@ def test_errors_say_expected_got_and_mend(name, module):
     softmax.forward(np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"grad_y: expected shape \(2, 3\).*got shape \(3, 2\)"):
         softmax.backward(np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("module", [fastmlp, reference])
+@pytest.mark.parametrize("shape", [(), (0,), (12,), (1, 3, 4)], ids=str)
+@pytest.mark.parametrize(("name", "key"), [("Softmax", "out"), ("LogSoftmax", "p")])
+def test_backward_looks_at_the_axes_of_what_mem_holds(name, key, shape, module):
+    """A kernel would read behind the end of an array of one axis."""
+    operation = getattr(module, name)()
+    operation.forward(floats(1, (3, 4), np.float32))
+    operation.mem[key] = floats(1, shape, np.float32)
+    with pytest.raises(ValueError, match=rf"mem\['{key}'\]: expected a matrix \(2 axes\), got"):
+        operation.backward(floats(2, shape, np.float32))
+    operation.forward(floats(1, (3, 4), np.float32))
+    operation.backward(floats(2, (3, 4), np.float32))

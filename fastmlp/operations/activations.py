@@ -41,7 +41,7 @@ class _Activation:
         Raises ValueError if grad_y has another shape than x, RuntimeError without a forward.
         """
         kept = remembered(self.mem, self._kept, type(self).__name__)
-        kept, grad_y = real_arrays(kept=kept, grad_y=grad_y)
+        kept, grad_y = real_arrays(x=kept, grad_y=grad_y)
         like("grad_y", grad_y, "x", kept.shape)
         if is_numpy():
             return notebook.activation_backward(self._name, kept, grad_y)

@@ -9,7 +9,7 @@ from fastmlp_kernels import log_softmax as kernels
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
-from ..checks import Array, like, own_arrays, remembered, rows_of_classes
+from ..checks import Array, like, own_arrays, remembered, remembered_matrix, rows_of_classes
 from ..threads import threads_for
 
 _FORWARD_WORK = 16  # multiply-adds that an element's exp, sum and division cost
@@ -48,7 +48,7 @@ class LogSoftmax:
         Raises ValueError if grad_y has another shape than x, RuntimeError without a forward.
         """
         p, grad_y = own_arrays(p=remembered(self.mem, "p", "LogSoftmax"), grad_y=grad_y)
-        like("grad_y", grad_y, "x", p.shape)
+        like("grad_y", grad_y, "x", remembered_matrix("p", p).shape)
         if is_numpy():
             return notebook.log_softmax_backward(p, grad_y)
         grad_x = np.empty(p.shape, p.dtype)

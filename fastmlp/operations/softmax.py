@@ -7,7 +7,7 @@ from fastmlp_kernels import softmax as kernels
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
-from ..checks import Array, like, own_arrays, remembered, rows_of_classes
+from ..checks import Array, like, own_arrays, remembered, remembered_matrix, rows_of_classes
 from ..threads import threads_for
 
 _FORWARD_WORK = 12  # multiply-adds that an element's exp, sum and division cost
@@ -48,7 +48,7 @@ class Softmax:
         RuntimeError without a forward.
         """
         y, grad_y = own_arrays(y=remembered(self.mem, "out", "Softmax"), grad_y=grad_y)
-        like("grad_y", grad_y, "x", y.shape)
+        like("grad_y", grad_y, "x", remembered_matrix("out", y).shape)
         if is_numpy():
             return notebook.softmax_backward(y, grad_y)
         grad_x = np.empty(y.shape, y.dtype)

@@ -86,7 +86,7 @@ class _Activation:
     def backward(self, grad_y: Array) -> Array:
         """Return grad_x = grad_y * f'(x) for the x of the last forward."""
         kept = remembered(self.mem, self._kept, type(self).__name__)
-        kept, grad_y = real_arrays(kept=kept, grad_y=grad_y)
+        kept, grad_y = real_arrays(x=kept, grad_y=grad_y)
         like("grad_y", grad_y, "x", kept.shape)
         with np.errstate(all="ignore"):
             return np.asarray(grad_y * slope_at(self._name, kept))

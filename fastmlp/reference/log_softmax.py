@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, like, real_arrays, remembered, rows_of_classes
+from ..checks import Array, like, real_arrays, remembered, remembered_matrix, rows_of_classes
 from .elementary import exp, log
 from .row_sum import row_sum
 
@@ -36,6 +36,6 @@ class LogSoftmax:
     def backward(self, grad_y: Array) -> Array:
         """Return grad_x = grad_y - p * rowsum(grad_y)."""
         p, grad_y = real_arrays(p=remembered(self.mem, "p", "LogSoftmax"), grad_y=grad_y)
-        like("grad_y", grad_y, "x", p.shape)
+        like("grad_y", grad_y, "x", remembered_matrix("p", p).shape)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             return np.asarray(grad_y - p * row_sum(grad_y))

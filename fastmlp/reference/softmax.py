@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, like, real_arrays, remembered, rows_of_classes
+from ..checks import Array, like, real_arrays, remembered, remembered_matrix, rows_of_classes
 from .elementary import exp
 from .fma import fma
 from .matmul import tree_of_chains
@@ -34,7 +34,7 @@ class Softmax:
     def backward(self, grad_y: Array) -> Array:
         """Return grad_x = (-t) + grad_y * y, t[j] = sum over i of grad_y[i] * (y[i] * y[j])."""
         y, grad_y = real_arrays(y=remembered(self.mem, "out", "Softmax"), grad_y=grad_y)
-        like("grad_y", grad_y, "x", y.shape)
+        like("grad_y", grad_y, "x", remembered_matrix("out", y).shape)
 
         def step(i: int, total: Array) -> Array:
             return fma(grad_y[:, i, np.newaxis], y[:, i, np.newaxis] * y, total)
