@@ -161,3 +161,15 @@ def test_an_interrupted_fit_leaves_the_model_of_the_last_epoch(module):
         model.fit(x, y, epochs=5, rng=2, callback=interrupt)
     twin.fit(x, y, epochs=2, rng=2)
     assert_same_bits(model.flat_parameters, twin.flat_parameters)
+
+
+@pytest.mark.parametrize("module", [fastmlp, reference])
+def test_a_step_refuses_read_only_weights_before_anything_is_written(module):
+    model, x = module.MLP([5, 3], rng=1), floats(10, (9, 5), np.float32)
+    y = np.eye(3)[[0, 1, 2] * 3]
+    model.flat_parameters.flags.writeable = False
+    before = model.flat_parameters.copy()
+    with pytest.raises(ValueError, match=r"read-only ones; train a copy, copy.deepcopy\(model\)"):
+        module.train_one_step(model, x, y)
+    assert_same_bits(model.flat_parameters, before)
+    assert not model.flat_gradients.any()

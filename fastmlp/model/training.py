@@ -27,6 +27,7 @@ def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) 
     notebook's, for 60,000 samples. Errors are those of `model.forward`, `model.backward` and `sgd`;
     the model's parameters are unchanged then.
     """
+    model._refuse_read_only()
     model.forward(x)
     model.backward(y)
     loss, accuracy = _figures(model, y)

@@ -17,6 +17,7 @@ def compute_accuracy(log_prob: Array, labels: Array) -> Any:
 
 def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) -> tuple[Any, Any]:
     """Update the model by W -= learning_rate * W_grad; return (loss, accuracy) from before it."""
+    model._refuse_read_only()
     model.forward(x)
     model.backward(y)
     loss, accuracy = _figures(model, y)
