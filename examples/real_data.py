@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastmlp
 
-SEEDS, HIDDEN, EPOCHS, RATE = range(10), 64, 100, 1e-3
+SEEDS, HIDDEN, EPOCHS, BATCH, RATE = range(10), 64, 200, 32, 1e-3
 TABLES = {
     "iris": (datasets.load_iris, "cross_entropy"),
     "breast cancer": (datasets.load_breast_cancer, "binary_cross_entropy"),
@@ -46,9 +46,7 @@ def ours(loss, x, y, seed):
     outputs = int(y.max()) + 1 if loss == "cross_entropy" else 1
     activation = "tanh" if loss == "squared_error" else "relu"
     model = fastmlp.MLP([x.shape[1], HIDDEN, outputs], loss=loss, activation=activation, rng=seed)
-    model.fit(
-        x, y, epochs=EPOCHS, batch_size=min(200, len(x)), learning_rate=RATE, rng=seed
-    )  # fmt: skip
+    model.fit(x, y, epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, rng=seed)
     return model
 
 
@@ -57,8 +55,8 @@ def theirs(loss, x, y, seed):
     kind = MLPRegressor if loss == "squared_error" else MLPClassifier
     activation = "tanh" if loss == "squared_error" else "relu"
     model = kind(
-        [HIDDEN], activation=activation, alpha=0, learning_rate_init=RATE, max_iter=EPOCHS,
-        n_iter_no_change=EPOCHS, random_state=seed,
+        hidden_layer_sizes=[HIDDEN], activation=activation, alpha=0, learning_rate_init=RATE,
+        batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=EPOCHS, random_state=seed,
     )  # fmt: skip
     return model.fit(x, y)
 

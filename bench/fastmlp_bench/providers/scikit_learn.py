@@ -9,7 +9,7 @@ from . import Array, Call, split
 def _classifier(x: Array, y: Array, parameters: list[Array], **options: object) -> MLPClassifier:
     """Return a classifier that starts from copies of `parameters`."""
     classifier = MLPClassifier(
-        [W.shape[1] for W in parameters[:-1]],
+        hidden_layer_sizes=[W.shape[1] for W in parameters[:-1]],
         solver="sgd",
         alpha=0,
         momentum=0,
@@ -55,7 +55,7 @@ def regress(
     x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
 ) -> Call:
     model = MLPRegressor(
-        [W.shape[1] for W in parameters[:-1]],
+        hidden_layer_sizes=[W.shape[1] for W in parameters[:-1]],
         activation="tanh",
         alpha=0,
         batch_size=batch_size,
