@@ -29,6 +29,8 @@ from ..plan.matmul import Layout
 from ..plan.table import Plan
 from ..plan.ways import STATES
 
+Planner = Callable[[Layout, Machine], Plan]
+
 MOST_PRODUCTS = 1024
 DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
 
@@ -57,7 +59,7 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
 
 
 @lru_cache(MOST_PRODUCTS)
-def product_plan(plan: Callable[[Layout, Machine], Plan], *layout: Any) -> Array | None:
+def product_plan(plan: Planner, *layout: Any) -> Array | None:
     """Return what a call of a product's kernel needs, compiled; layout: the fields of one.
 
     None where strides are not whole elements, as those of a field of a record: copy the array.

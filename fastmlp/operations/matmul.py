@@ -17,7 +17,7 @@ from ..checks import (
     real_arrays,
     remembered,
 )
-from ..model.addresses import product_plan
+from ..model.addresses import Planner, product_plan
 from ..plan.matmul import plan_backward, plan_forward
 from ..threads import threads_for
 
@@ -48,7 +48,7 @@ class Matmul:
         self.mem = {"x": given[0], "W": given[1]}
         if is_numpy():
             return np.matmul(x, W, out=out)
-        _multiply(x, W, rows)
+        kernels.forward[x.dtype](*planned(plan_forward, x, W, rows))
         y = written(rows, y)
         return y if out is None else out
 
@@ -64,31 +64,30 @@ class Matmul:
         if is_numpy():
             return notebook.matmul(grad_y, W.T), notebook.matmul(x.T, grad_y)
         grad_x, grad_W = np.empty(x.shape, x.dtype), np.empty(W.shape, x.dtype)
-        _gradients(x, W, grad_y, grad_x, grad_W)
+        x, W, grad_y, plan = planned(plan_backward, x, W, grad_y)
+        kernels.backward[x.dtype](x, W, grad_y, grad_x, grad_W, plan)
         return grad_x, grad_W
 
 
-def _multiply(x: Array, W: Array, y: Array) -> None:
-    plan = product_plan(
-        plan_forward, x.shape, x.strides, W.shape, W.strides, y.strides, x.itemsize,
-        threads_for(x.size * W.shape[1]),
+def planned(
+    plan: Planner, x: Array, W: Array, y: Array, *flags: bool
+) -> tuple[Array, Array, Array, Array]:
+    """Return x, W and y as kernels take them, and what their plan tells; flags: of its Layout.
+
+    One whose strides aren't whole elements, as those of a field of a record, is copied: never a
+    y that is written, see `with_contiguous_rows`.
+    """
+    words = product_plan(
+        plan, x.shape, x.strides, W.shape, W.strides, y.strides, x.itemsize,
+        threads_for(x.size * W.shape[1]), *flags,
     )  # fmt: skip
-    if plan is None:
-        _multiply(np.ascontiguousarray(x), np.ascontiguousarray(W), y)
-    else:
-        kernels.forward[x.dtype](x, W, y, plan)
+    if words is None:
+        return planned(plan, _in_elements(x), _in_elements(W), _in_elements(y), *flags)
+    return x, W, y, words
 
 
-def _gradients(x: Array, W: Array, grad_y: Array, grad_x: Array, grad_W: Array) -> None:
-    plan = product_plan(
-        plan_backward, x.shape, x.strides, W.shape, W.strides, grad_y.strides, x.itemsize,
-        threads_for(x.size * W.shape[1]),
-    )  # fmt: skip
-    if plan is None:
-        x, W, grad_y = (np.ascontiguousarray(array) for array in (x, W, grad_y))
-        _gradients(x, W, grad_y, grad_x, grad_W)
-    else:
-        kernels.backward[x.dtype](x, W, grad_y, grad_x, grad_W, plan)
+def _in_elements(x: Array) -> Array:
+    return np.ascontiguousarray(x) if any(stride % x.itemsize for stride in x.strides) else x
 
 
 def with_contiguous_rows(y: Array) -> Array:

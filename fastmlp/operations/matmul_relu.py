@@ -18,10 +18,8 @@ from ..checks import (
     real_arrays,
     remembered,
 )
-from ..model.addresses import product_plan
 from ..plan.matmul import plan_backward, plan_forward
-from ..threads import threads_for
-from .matmul import with_contiguous_rows, written
+from .matmul import planned, with_contiguous_rows, written
 
 NONE = {
     dtype.itemsize: (np.empty(0, dtype), np.empty((0, 0), dtype)) for dtype in FLOATS
@@ -72,7 +70,8 @@ class MatmulRelu:
         grad_x = np.empty(x.shape, x.dtype)
         grad_W = np.empty((W.shape[0] + with_bias, W.shape[1]), x.dtype)
         y, grad_y = np.ascontiguousarray(y), np.ascontiguousarray(grad_y)
-        _gradients(x, W, grad_y, y, grad_x, grad_W)
+        x, W, grad_y, plan = planned(plan_backward, x, W, grad_y, with_bias, True)
+        kernels.backward[x.dtype](x, W, grad_y, y, grad_x, grad_W, plan)
         return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else (grad_x, grad_W)
 
 
@@ -112,28 +111,8 @@ def gradient_below(grad_y: Array, W: Array, x: Array) -> Array:
 def _multiply(
     x: Array, W: Array, bias: Array | None, gate: Array | None, y: Array, relu: bool
 ) -> None:
-    plan = product_plan(
-        plan_forward, x.shape, x.strides, W.shape, W.strides, y.strides, x.itemsize,
-        threads_for(x.size * W.shape[1]), bias is not None, relu, gate is not None,
-    )  # fmt: skip
-    if plan is None:
-        _multiply(np.ascontiguousarray(x), np.ascontiguousarray(W), bias, gate, y, relu)
-        return
+    x, W, y, plan = planned(plan_forward, x, W, y, bias is not None, relu, gate is not None)
     no_bias, no_gate = NONE[x.itemsize]
     kernels.forward[x.dtype](
         x, W, y, no_bias if bias is None else bias, no_gate if gate is None else gate, plan
     )
-
-
-def _gradients(
-    x: Array, W: Array, grad_y: Array, y: Array, grad_x: Array, grad_W: Array
-) -> None:
-    plan = product_plan(
-        plan_backward, x.shape, x.strides, W.shape, W.strides, grad_y.strides, x.itemsize,
-        threads_for(x.size * W.shape[1]), len(grad_W) > len(W), True,
-    )  # fmt: skip
-    if plan is None:
-        x, W = np.ascontiguousarray(x), np.ascontiguousarray(W)
-        _gradients(x, W, grad_y, y, grad_x, grad_W)
-    else:
-        kernels.backward[x.dtype](x, W, grad_y, y, grad_x, grad_W, plan)
