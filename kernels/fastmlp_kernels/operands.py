@@ -16,10 +16,12 @@ _INT = ir.IntType(64)
 
 def record_at(names):
     """Make f(address): the record there, which has these fields."""
-    kind = numba.from_dtype(np.dtype([(name, np.int64) for name in names]))
 
     @intrinsic
     def at(typing_context, address):
+        # Made here, as a kernel that is loaded needs none: all took some 20 ms of each start.
+        kind = numba.from_dtype(np.dtype([(name, np.int64) for name in names]))
+
         def codegen(context, builder, signature, values):
             return builder.inttoptr(values[0], context.get_value_type(kind))
 
