@@ -159,10 +159,13 @@ def all_finite(array: Array) -> bool:
     return bool(np.isfinite(array).all())
 
 
-def not_finite(name: str, array: Array, shape: tuple[int, ...]) -> ValueError | None:
+def not_finite(
+    name: str, array: Array, shape: tuple[int, ...], mend: str | None = None
+) -> ValueError | None:
     """Return the error that names the first element of `array` that isn't finite, if there is one.
 
     shape: that of what the caller passed as `name`, whose elements the array holds in their order.
+    mend: None for that of samples, whose check can be turned off.
     """
     if all_finite(array):
         return None
@@ -174,7 +177,8 @@ def not_finite(name: str, array: Array, shape: tuple[int, ...]) -> ValueError | 
         f"{name}[{place}]",
         "finite numbers",
         array[np.unravel_index(wrong[0], array.shape)],
-        f"replace it, as np.nan_to_num({name}, posinf=0, neginf=0) does, or pass "
+        mend
+        or f"replace it, as np.nan_to_num({name}, posinf=0, neginf=0) does, or pass "
         "check_finite=False",
     )
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import Array, all_finite, converted, dtype_error, plain_array, shape_error
+from .checks import Array, converted, dtype_error, not_finite, plain_array, shape_error
 from .mends import array_code, label_code, numbers_mend
 
 
@@ -36,8 +36,10 @@ def targets_of(
     given = array.copy()  # then checked: what the caller writes from now on, nobody reads
     values = converted(name, given, dtype)
     _refuse_inexact(name, y, given, values)
-    if check_finite:
-        _refuse_not_finite(name, values)
+    mend = "leave that sample out"
+    error = not_finite(name, values, values.shape, mend) if check_finite else None
+    if error is not None:
+        raise error
     _refuse_values(name, y, loss, values, shape)
     return np.ascontiguousarray(values.reshape(shape))
 
@@ -54,15 +56,6 @@ def _refuse_inexact(name: str, y: object, given: Array, values: Array) -> None:
     if not exact:
         mend = f"{numbers_mend(name, y, given, dtype)}, or make the model with dtype=np.float64"
         raise dtype_error(name, expected, given.dtype, mend)
-
-
-def _refuse_not_finite(name: str, values: Array) -> None:
-    if all_finite(values):
-        return
-    place = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
-    raise shape_error(
-        _element(name, place), "finite numbers", values[place], "leave that sample out"
-    )
 
 
 def _refuse_values(name: str, y: object, loss: str, values: Array, shape: tuple[int, int]) -> None:

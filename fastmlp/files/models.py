@@ -63,11 +63,10 @@ def _make(described: Description, kind: type[Model]) -> Model:
     if described.model == "NotebookMLP":
         model: Model = make(rng=0)
     else:
-        usual: dict[str, Any] = {"loss": "cross_entropy", "delta": None}
-        usual["activation"] = ("relu",) * (len(described.sizes) - 2)
-        words = {key: getattr(described, key) for key in usual}
-        more = {key: value for key, value in words.items() if value != usual[key]}
-        model = make(described.sizes, described.bias, described.dtype, rng=0, **more)
+        model = make(
+            described.sizes, described.bias, described.dtype, rng=0,
+            activation=described.activation, loss=described.loss, delta=described.delta,
+        )  # fmt: skip
     made = _describe(model, described.model, None)
     for key in ("sizes", "bias", "dtype", "activation", "loss", "delta", "arithmetic"):
         expected, got = getattr(made, key), getattr(described, key)
@@ -77,17 +76,16 @@ def _make(described: Description, kind: type[Model]) -> Model:
 
 
 def _describe(model: "Estimator", kind: str, state: Any) -> Description:
-    loss = getattr(model, "loss_name", "cross_entropy")
-    activation = tuple(getattr(model, "activation", ["relu"] * (len(model.sizes) - 2)))
+    activation, loss = model.activation, model.loss_name
     optimizer = None if state is None else (state.optimizer, int(state.step))
     return Description(
-        *(kind, model.sizes, model.bias, model.dtype.name, activation, loss),
-        *(getattr(model, "delta", None), arithmetic_of(activation, loss), optimizer),
+        *(kind, model.sizes, model.bias, model.dtype.name, activation, loss, model.delta),
+        *(arithmetic_of(activation, loss), optimizer),
     )
 
 
 def _state(model: "Estimator") -> Any:
-    state = getattr(model, "optimizer_state", None)
+    state = model.optimizer_state
     if state is None:
         mend = "fit first, or pass optimizer_state=False"
         raise shape_error("optimizer_state", "that of a fit", "none", mend)

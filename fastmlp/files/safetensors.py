@@ -75,9 +75,9 @@ def _read(file: BinaryIO) -> tuple[Description, dict[str, Array]]:
     if digest != described.sha256:
         raise shape_error("sha256", f"{digest}, that of the content", described.sha256, AGAIN)
     for name, array in arrays.items():
-        wrong = not_finite(name, array, array.shape)
+        wrong = not_finite(name, array, array.shape, ANEW)
         if wrong is not None:
-            raise ValueError(f"{str(wrong).partition(';')[0]}; {ANEW}")
+            raise wrong
     return described, arrays
 
 

@@ -316,8 +316,7 @@ class Estimator(Parameters):
         loss = float(self._mean(weighted(losses, data.weight)))
         if not self._has_accuracy:
             return loss, None
-        right = right_samples(self, logits, losses, data.y)
-        return loss, int(np.count_nonzero(right)) / len(right)
+        return loss, weighted_share(right_samples(self, logits, losses, data.y), None)
 
     def _logits(self, x: Array) -> Array:
         """Return the last layer's outputs for x (N, inputs)."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import notebook
 from ..checks import Array, real_arrays, remembered, rows_of_classes, shape_error
-from ..labels import class_labels, one_hot
+from ..labels import accuracy_of, class_labels, one_hot
 from ..operations.update_checks import real_number
 from ..reference import losses
 from ..reference.losses import DELTA, ELEMENTS, Elementary, Loss
@@ -114,8 +114,15 @@ def mean_loss(
     return mean(losses.sample_losses(loss, z, targets, elementary))
 
 
-def figures(model: "Estimator", y: Any) -> tuple[Any, Any]:
-    """Return the mean loss of the last forward beside targets y, and its accuracy, if any."""
+def figures(
+    model: "Estimator", y: Any, compute_loss: Callable[[Array, Any], Any]
+) -> tuple[Any, Any]:
+    """Return the mean loss of the last forward beside y, and its accuracy, if any.
+
+    compute_loss: that of the model's package, for cross-entropy.
+    """
+    if model.loss_name == CROSS_ENTROPY:
+        return compute_loss(model.log_prob, y), accuracy_of(model.log_prob, y)
     z = model._last_logits
     targets = checked_y(model, "y", y, len(z), True)
     losses = sample_losses(model, z, targets)

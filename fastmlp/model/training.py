@@ -6,7 +6,7 @@ from ..checks import Array
 from ..labels import accuracy_of
 from ..operations.loss import compute_loss
 from ..operations.update import sgd
-from .losses import CROSS_ENTROPY, figures
+from .losses import figures
 from .mlp import MLP
 
 
@@ -30,7 +30,7 @@ def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) 
     model._refuse_read_only()
     model.forward(x)
     model.backward(y)
-    loss, accuracy = _figures(model, y)
+    loss, accuracy = figures(model, y, compute_loss)
     sgd([model.flat_parameters], [model.flat_gradients], learning_rate)
     return loss, accuracy
 
@@ -41,13 +41,7 @@ def test(model: MLP, x: Array, y: Array) -> tuple[Any, Any]:
     With another loss than cross-entropy, y are targets; a regression's accuracy is None.
     """
     model.forward(x)
-    return _figures(model, y)
-
-
-def _figures(model: MLP, y: Array) -> tuple[Any, Any]:
-    if model.loss_name != CROSS_ENTROPY:
-        return figures(model, y)
-    return compute_loss(model.log_prob, y), compute_accuracy(model.log_prob, y)
+    return figures(model, y, compute_loss)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it by its name

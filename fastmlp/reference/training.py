@@ -4,7 +4,7 @@ from typing import Any
 
 from ..checks import Array
 from ..labels import accuracy_of
-from ..model.losses import CROSS_ENTROPY, figures
+from ..model.losses import figures
 from .loss import compute_loss
 from .mlp import MLP
 from .update import sgd
@@ -20,7 +20,7 @@ def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) 
     model._refuse_read_only()
     model.forward(x)
     model.backward(y)
-    loss, accuracy = _figures(model, y)
+    loss, accuracy = figures(model, y, compute_loss)
     sgd(model.parameters, model.gradients, learning_rate)
     return loss, accuracy
 
@@ -28,13 +28,7 @@ def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) 
 def test(model: MLP, x: Array, y: Array) -> tuple[Any, Any]:
     """Return (loss, accuracy) of the model for x (N, ...) and one-hot y (N, classes)."""
     model.forward(x)
-    return _figures(model, y)
-
-
-def _figures(model: MLP, y: Array) -> tuple[Any, Any]:
-    if model.loss_name != CROSS_ENTROPY:
-        return figures(model, y)
-    return compute_loss(model.log_prob, y), compute_accuracy(model.log_prob, y)
+    return figures(model, y, compute_loss)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it by its name
