@@ -148,7 +148,7 @@ def _updates(
 ) -> dict[str, Call]:
     def form(**kind: bool) -> Call:
         parameter = torch.from_numpy(p.copy()).requires_grad_()
-        parameter.grad = torch.from_numpy(g)
+        parameter.grad = torch.from_numpy(g.copy())  # nesterov's foreach form adds to it
         update = optimizer([parameter], lr=LEARNING_RATE, **options, **kind)
 
         def call() -> torch.Tensor:
