@@ -3,15 +3,15 @@
 import os
 import sys
 import threading
-from functools import cache
 
 from .checks import integer, shape_error
+from .thread_limits import default_limit, most_threads
 
 # Starting a parallel region costs 1 to 3 us; below this many multiply-adds (about 4 us of one
 # core's work) a call stays serial.
 SMALLEST_PARALLEL_WORK = 1 << 18
 
-_num_threads: int | None = None  # until set_num_threads, the most
+_num_threads: int | None = None  # until set_num_threads, what the process may use
 _outlived_by_fork = False  # in a child whose parent had OpenMP's threads
 
 
@@ -25,7 +25,7 @@ def set_num_threads(num_threads: int) -> None:
     """
     global _num_threads
     count = integer("num_threads", num_threads)
-    most = _most_threads()
+    most = most_threads()
     if not 1 <= count <= most:
         raise shape_error(
             "num_threads",
@@ -37,27 +37,20 @@ def set_num_threads(num_threads: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Return how many threads a large call uses."""
-    return _num_threads or _most_threads()
+    """Return how many threads a large call uses.
 
-
-@cache
-def _most_threads() -> int:
-    """Return Numba's number of threads; where it isn't installed, that of the cores."""
-    try:
-        import numba
-    except ImportError:
-        cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-        return len(cores)
-    most: int = numba.config.NUMBA_NUM_THREADS
-    return most
+    Until `set_num_threads` it is `FASTMLP_NUM_THREADS`, if that is set; else the smallest of: the
+    cores that the process may use, its container's CPU quota, NUMBA_NUM_THREADS, OMP_NUM_THREADS
+    (joblib sets both in its workers), and in a task of a Dask worker that worker's nthreads.
+    """
+    return _num_threads or default_limit().threads
 
 
 def threads_for(work: int) -> int:
     """Return the threads worth starting for `work` multiply-adds (or elements times their cost)."""
     if work < SMALLEST_PARALLEL_WORK:
         return 1
-    count = _num_threads or _most_threads()
+    count = get_num_threads()
     return count if count > 1 and _may_start_threads() else 1
 
 

@@ -13,6 +13,7 @@ import fastmlp
 from ..arithmetic_mode import get_arithmetic
 from ..plan.ways import STATES
 from ..startup import USER_ERROR, tell, write_nothing_more
+from ..thread_limits import default_limit
 from .jobs import UserError, as_user_error
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -279,14 +280,14 @@ def _info(options: argparse.Namespace) -> int:
     from fastmlp_kernels.cpu import cpu_name, vector_bits
     from numba.np.ufunc.parallel import threading_layer
 
-    bits = vector_bits()
+    bits, limit = vector_bits(), default_limit()
     if options.clear_cache:
         clear_folder()
     numba.get_num_threads()  # starts the threads, without which there is no threading layer
     rows = {
         "CPU": f"{cpu_name()}, {os.cpu_count()} cores",
         "vectors": f"{bits} bits, fused multiply-add" if bits else "no fused multiply-add",
-        "threads": str(fastmlp.get_num_threads()),
+        "threads": f"{limit.threads}, by {limit.name}",
         "threading layer": threading_layer(),
         "arithmetic": get_arithmetic(),
         "compiled kernels": f"{cache_folder()}, {folder_size() / 1e6:.1f} MB",
