@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from helpers import DTYPES
 from fastmlp import reference
 from fastmlp.commands import cli
 
+ROOT = Path(__file__).parents[1]
 SMALL_CASES = [
     cases.layer("float32", 9, 30, 7),
     cases.matmul("float64", 300, 12, 7, transposed=True),
@@ -113,17 +115,31 @@ def test_the_readmes_part_is_replaced_and_nothing_else(made_up):
     assert "| layer 2x3 float32 | 20.0 ms | 50% | 2.00 |  |" in part
     assert "![width](docs/pictures/width.svg)" in part
     text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
-    once = report.with_part(text, part)
+    once = report.with_part("page", text, part)
     assert once == f"before\n{report.BEGIN}\n{part}\n{report.END}\nafter\n"
-    assert report.with_part(once, part) == once
+    assert report.with_part("page", once, part) == once
     for broken in ("before", f"{report.BEGIN} only", f"{report.END}{report.BEGIN}"):
-        with pytest.raises(ValueError, match="expected the lines"):
-            report.with_part(broken, part)
+        with pytest.raises(ValueError, match="page: expected the lines"):
+            report.with_part("page", broken, part)
 
 
-def test_the_readme_has_the_place_for_its_part():
-    readme = Path(__file__).parents[1] / "README.md"
-    assert report.BEGIN in report.with_part(readme.read_text(), "")
+def test_the_pages_show_the_committed_results(tmp_path, monkeypatch):
+    for page in run.PAGES:
+        place = tmp_path / page
+        place.parent.mkdir(exist_ok=True)
+        place.write_text((ROOT / page).read_text())
+    monkeypatch.chdir(tmp_path)
+    committed = results.read(ROOT / run.RESULTS / "results.json")
+    shown = [run.PICTURES / f"{name}.svg" for name in ("batch-size", "width", "time-to-accuracy")]
+    run.write_pages(committed, shown)
+    for page in run.PAGES:
+        assert (tmp_path / page).read_text() == (ROOT / page).read_text(), page
+        for picture in re.findall(r"!\[.*?\]\((.*?)\)", (ROOT / page).read_text()):
+            assert (ROOT / page).parent.joinpath(picture).is_file()
+    names = {
+        results.case_name(row["operation"], row["shape"], row["dtype"]) for row in committed["rows"]
+    }
+    assert set(report.ROWS) <= names
 
 
 def test_the_files_hold_every_row(made_up, tmp_path):

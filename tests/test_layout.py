@@ -11,6 +11,10 @@ import fastmlp
 from fastmlp import reference
 
 ROOT = Path(__file__).parents[1]
+PAGES = [
+    page for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    if "```python" in page.read_text()
+]  # fmt: skip
 STEMS = ["matmul", "relu", "softmax", "log", "matmul_relu", "log_softmax", "update"]
 PLACES = [
     "fastmlp/reference/{}.py",
@@ -145,8 +149,19 @@ def test_pytest_does_not_collect_the_function_test():
     assert fastmlp.test.__test__ is reference.test.__test__ is False
 
 
-@pytest.mark.parametrize("block", range(5))
-def test_the_readmes_examples_run(block):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 5
-    exec(blocks[block], {})
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_pages_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(block, names)
+
+
+def test_the_first_page_is_short():
+    assert (ROOT / "README.md").read_text().count("\n") < 150
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"

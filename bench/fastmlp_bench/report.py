@@ -1,11 +1,12 @@
-"""What a run says: the table, where fastmlp loses, how cost grows, and the README's part."""
+"""What a run says: the table, where fastmlp loses, how cost grows; the parts of pages."""
 
+from collections.abc import Container, Iterable
 from typing import Any
 
 import numpy as np
 
 from .providers import PROVIDERS
-from .results import Results, by_case
+from .results import Results, by_case, case_name
 from .startup import CASE as STARTUP
 from .startup import NUMBA
 
@@ -13,7 +14,27 @@ Rows = dict[str, dict[str, Any]]
 
 OTHERS = {name for name in PROVIDERS if not name.startswith("fastmlp")}
 
-GROWTH = "the power of the seconds that was fitted, and in brackets that of the last step."
+WHAT = (
+    "Medians of interleaved rounds. `of limit`: how near fastmlp comes to the machine's own limit, "
+    "beyond it where it passes over zeros. "
+    "The other columns: how many times fastmlp's time they take."
+)
+GROWTH = "seconds grow as this power of the size: over the whole curve, in brackets at its end."
+
+# The README's rows and columns; docs/benchmarks.md has all.
+ROWS = (
+    "predict 1 x 784-100-10 float32",
+    "predict 32 x 784-100-10 float32",
+    "predict 10000 x 784-100-10 float32",
+    "train 60000 x 784-100-10, batch 32 float32",
+    "train 60000 x 784-100-10, batch 128 float32",
+    "train 60000 x 784-100-10, batch 128 without zeros float32",
+    "train 60000 x 784-512-256-10, batch 128 float32",
+    "regress 10000 x 16-64-64-1 tanh, batch 64 float32",
+    "adam 535818 float32",
+    "start-up to the first training step float32",
+)
+COLUMNS = ("numpy lean", "torch eager", "jax", "scikit-learn", "onnxruntime")
 
 BEGIN = "<!-- written by `fastmlp bench`: begin -->"
 END = "<!-- written by `fastmlp bench`: end -->"
@@ -134,25 +155,16 @@ def growth(results: Results) -> list[str]:
     return lines
 
 
+def short(results: Results, pictures: list[str]) -> str:
+    """Return the README's part: its rows of the table, and the picture of the time to accuracy."""
+    lines = [f"Measured on {heading(results)}. {WHAT}", "", *_rows_of(results, COLUMNS, ROWS)]
+    lines += ["", *(_picture(path) for path in pictures if "accuracy" in path)]
+    return "\n".join(lines)
+
+
 def markdown(results: Results, pictures: list[str]) -> str:
-    """Return the README's part."""
-    measured = {row["provider"] for row in results["rows"]}
-    names = [name for name in PROVIDERS if name in measured & OTHERS]
-    lines = [
-        f"Measured on {heading(results)}. Medians of interleaved rounds; beside fastmlp's time, "
-        "what fraction of the machine's own limit it reaches; for the others, how many times "
-        "fastmlp's time they take.",
-        "",
-        f"| operation | fastmlp | of limit | {' | '.join(names)} |",
-        f"|---|---|---|{'---|' * len(names)}",
-    ]
-    for (operation, shape, dtype, series, _), rows in by_case(results["rows"]).items():
-        if not series:
-            cells = [_ratio(rows, name) for name in names]
-            lines.append(
-                f"| {operation} {shape} {dtype} | {_own(rows)} | {_fraction(rows)} "
-                f"| {' | '.join(cells)} |"
-            )
+    """Return the part of docs/benchmarks.md."""
+    lines = [f"Measured on {heading(results)}. {WHAT}", "", *_rows_of(results, PROVIDERS)]
     alone = [row for row in results["rows"] if row["provider"] == NUMBA]
     lines += ["", *(f"`{NUMBA}` alone takes {duration(row['median'])}." for row in alone)]
     lines += [
@@ -164,12 +176,31 @@ def markdown(results: Results, pictures: list[str]) -> str:
     lines += ["", "**Where fastmlp loses:**", ""]
     lines += [f"- {line}" for line in losses(results)] or ["- nowhere in this run"]
     lines += ["", f"**How cost grows:** {GROWTH}", ""] + [f"- {line}" for line in growth(results)]
-    lines += ["", *(f"![{_title(path)}]({path})" for path in pictures)]
+    lines += ["", *map(_picture, pictures)]
     return "\n".join(lines)
 
 
-def _title(path: str) -> str:
-    return path.rpartition("/")[2].partition(".")[0].replace("-", " ")
+def _rows_of(
+    results: Results, providers: Iterable[str], wanted: Container[str] | None = None
+) -> list[str]:
+    """Return a table of the rows wanted, None: all, and of those providers that were measured."""
+    measured = {row["provider"] for row in results["rows"]}
+    names = [name for name in providers if name in measured & OTHERS]
+    lines = [
+        f"| operation | fastmlp | of limit | {' | '.join(names)} |",
+        f"|---|---|---|{'---|' * len(names)}",
+    ]
+    for (operation, shape, dtype, series, _), rows in by_case(results["rows"]).items():
+        name = case_name(operation, shape, dtype)
+        if not series and (wanted is None or name in wanted):
+            cells = [_ratio(rows, name) for name in names]
+            lines.append(f"| {name} | {_own(rows)} | {_fraction(rows)} | {' | '.join(cells)} |")
+    return lines
+
+
+def _picture(path: str) -> str:
+    title = path.rpartition("/")[2].partition(".")[0].replace("-", " ")
+    return f"![{title}]({path})"
 
 
 def _own(rows: Rows) -> str:
@@ -186,10 +217,10 @@ def _ratio(rows: Rows, name: str) -> str:
     return "" if ratio is None else f"{ratio:.2f}"
 
 
-def with_part(text: str, part: str) -> str:
-    """Return `text` with the part between its two markers replaced; ValueError without them."""
+def with_part(name: str, text: str, part: str) -> str:
+    """Return a page's text with the part between its two markers replaced; ValueError without."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md: expected the lines {BEGIN} and {END}, got none; add them")
+        raise ValueError(f"{name}: expected the lines {BEGIN} and {END}, got none; add them")
     return f"{before}{BEGIN}\n{part}\n{END}{after}"

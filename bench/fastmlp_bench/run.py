@@ -1,6 +1,7 @@
 """A run of the benchmarks, in a process whose environment is the same for every library."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Collection
@@ -10,6 +11,7 @@ from typing import Any
 from . import environment
 
 RESULTS, PICTURES = Path("bench/results"), Path("docs/pictures")
+PAGES = [Path("README.md"), Path("docs/benchmarks.md")]  # some rows, and all of it
 # Rounds of the table and of the curves.
 ROUNDS = {True: (9, 3), False: (3, 2)}
 STARTUP_ROUNDS = {True: 7, False: 2}
@@ -31,7 +33,7 @@ def main(options: dict[str, Any]) -> int:
     update, check = options["update_readme"], options["check"]
     try:
         if update:
-            _readme_with("")
+            _pages_with("", "")
         elif not check:
             Path(options["output"]).mkdir(parents=True, exist_ok=True)
         if check:
@@ -56,13 +58,15 @@ def main(options: dict[str, Any]) -> int:
     return 1 if wrong else 0
 
 
-def _readme_with(part: str) -> str:
+def _pages_with(short: str, whole: str) -> dict[Path, str]:
+    """Return the texts of the pages that show results, with these parts."""
     from .report import with_part
 
-    readme = Path("README.md")
-    if not readme.is_file():
-        raise FileNotFoundError("--update-readme: expected a README.md here; run it in a checkout")
-    return with_part(readme.read_text(), part)
+    if not all(page.is_file() for page in PAGES):
+        names = " and ".join(map(str, PAGES))
+        raise FileNotFoundError(f"--update-readme: expected {names} here; run it in a checkout")
+    parts = zip(PAGES, (short, whole), strict=True)
+    return {page: with_part(str(page), page.read_text(), part) for page, part in parts}
 
 
 def _check(options: dict[str, Any]) -> int:
@@ -176,7 +180,6 @@ def _print(results: dict[str, Any]) -> None:
 
 
 def _write(results: dict[str, Any], folder: Path, pictures: Path, update: bool) -> None:
-    from .report import markdown
     from .results import write
 
     paths = write(results, folder)
@@ -188,7 +191,20 @@ def _write(results: dict[str, Any], folder: Path, pictures: Path, update: bool) 
         print("\nno pictures: pip install 'fastmlp[plot]' for them")
         drawn = []
     if update:
-        part = markdown(results, [path.as_posix() for path in drawn if path.suffix == ".svg"])
-        Path("README.md").write_text(_readme_with(part))
-        paths.append(Path("README.md"))
+        write_pages(results, [path for path in drawn if path.suffix == ".svg"])
+        paths += PAGES
     print("\nwritten:", ", ".join(map(str, paths + drawn)))
+
+
+def write_pages(results: dict[str, Any], pictures: list[Path]) -> None:
+    """Write the results into the pages that show them."""
+    from .report import markdown, short
+
+    parts = short, markdown
+    seen = [
+        [Path(os.path.relpath(path, page.parent)).as_posix() for path in pictures]
+        for page in PAGES
+    ]
+    texts = _pages_with(*(part(results, paths) for part, paths in zip(parts, seen, strict=True)))
+    for page, text in texts.items():
+        page.write_text(text)
