@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
     from .mnist import mnist_dataset
     from .model.history import History
     from .model.mlp import MLP, NotebookMLP
+    from .model.population import fit_many
     from .model.saved import load
     from .model.training import compute_accuracy, test, train_one_step
     from .operations.activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
@@ -41,6 +42,7 @@ __getattr__, __dir__ = _names_of(
         ".mnist": "mnist_dataset",
         ".model.history": "History",
         ".model.mlp": "MLP NotebookMLP",
+        ".model.population": "fit_many",
         ".model.saved": "load",
         ".model.training": "compute_accuracy test train_one_step",
         ".operations.activations": "Gelu Identity LeakyRelu Logistic Silu Tanh",
@@ -78,6 +80,7 @@ __all__ = [
     "arithmetic",
     "compute_accuracy",
     "compute_loss",
+    "fit_many",
     "get_arithmetic",
     "get_num_threads",
     "gradient_check",

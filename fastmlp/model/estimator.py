@@ -290,6 +290,10 @@ class Estimator(Parameters):
         values = predictions(loss_of(self), z, self._elementary())
         return values.reshape(-1) if self.sizes[-1] == 1 else values
 
+    def _trains_together(self) -> bool:
+        """Whether `fit_many` has a compiled way for it."""
+        return False
+
     @property
     def _has_accuracy(self) -> bool:
         return self.loss_name not in REGRESSIONS

@@ -65,9 +65,9 @@ class Request(NamedTuple):
 class Keeper:
     """Gives a model the weights and the optimizer's state of an epoch: both, or neither."""
 
-    def __init__(self, model: "Estimator") -> None:
+    def __init__(self, model: "Estimator", finished: int) -> None:
         self.attributes = vars(model)
-        self.finished = 0  # epochs: the model is as the last of them left it
+        self.finished = finished  # epochs: the model is as the last of them left it
 
     def keep(self, finished: int, parameters: Array, state: Kept) -> None:
         """Write them to the model; an interrupt comes when all is written."""
@@ -80,17 +80,22 @@ class Keeper:
             raise
 
 
-def train(model: "Estimator", request: Request) -> History:
-    """Run the epochs of `fit` on what it has checked."""
+def train(
+    model: "Estimator", request: Request, history: History | None = None, first: int = 0
+) -> History:
+    """Run the epochs of `fit` on what it has checked.
+
+    history, first: of a training that has come so far, and goes on with this epoch.
+    """
     model._refuse_read_only()
     # Else an epoch's weights tell: of NaN or inf in x, a row of W1 becomes it, as 0 * NaN is
     # NaN. A look at x takes up to a third of an epoch. But NumPy's BLAS may pass over zeros.
     if request.check_finite and is_numpy():
         request.data.refuse_not_finite()
-    schedule, keeper, history = request.schedule, Keeper(model), History()
+    schedule, keeper, history = request.schedule, Keeper(model, first), history or History()
     try:
         with progress_bar(schedule.epochs) if request.progress else nullcontext() as show:
-            watch = _train(model, request, keeper, history, show)
+            watch = _train(model, request, keeper, history, show, first)
         if watch is not None and watch.kept is not None and history.best_epoch is not None:
             keeper.keep(history.best_epoch + 1, *watch.kept)
     except KeyboardInterrupt:
@@ -106,14 +111,15 @@ def _train(
     request: Request,
     keeper: Keeper,
     history: History,
-    show: Callable[[dict[str, str]], None] | None,
+    show: Callable[..., None] | None,
+    first: int,
 ) -> Watch | None:
     """Run the epochs until the last, or until one ends them; return what watched them."""
     data, schedule, state, generator, validation, stopping = request[:6]
     x, steps = data.x, len(schedule.steps(0))
     before = generator.state if generator is not None else None
     watch = None if stopping is None else Watch(stopping)
-    for number in range(schedule.epochs):
+    for number in range(first, schedule.epochs):
         start = time.perf_counter()
         order = None if generator is None else shuffled(generator, len(x))
         samples, weight = _visited(data, order, schedule.batch_size)

@@ -11,7 +11,7 @@ class History:
     weights. validation_loss, validation_accuracy: after the epoch, empty without `validation`.
     Regressions have no accuracy: these lists stay empty. seconds: of training alone.
     best_epoch: with `patience`, the place in these lists of the best epoch, the first of equal
-    ones; None without, and where every figure was NaN.
+    ones; None without, and where every figure was NaN. error: of `fit_many`, why it ended early.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -20,6 +20,7 @@ class History:
     validation_accuracy: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_epoch: int | None = None
+    error: str | None = None
 
     def last(self) -> dict[str, str]:
         """Return the last epoch's figures for the progress bar."""

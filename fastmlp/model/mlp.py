@@ -110,6 +110,9 @@ class MLP(Estimator):
             data.refuse_not_finite()
         return np.asarray(classes == data.y)
 
+    def _trains_together(self) -> bool:
+        return not self._is_composed()
+
     def _is_composed(self) -> bool:
         """Whether operations are called one after the other: no plan has them."""
         return is_numpy() or self._head != (LogSoftmax,)

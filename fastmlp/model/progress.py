@@ -1,4 +1,4 @@
-"""The bar of `fit`, on stderr; a stderr that is closed or breaks ends the bar, not the training."""
+"""The bars of `fit` and `fit_many`, on stderr: one that is closed or breaks ends the bar alone."""
 
 import math
 import sys
@@ -8,14 +8,14 @@ from typing import Any
 
 
 @contextmanager
-def progress_bar(epochs: int) -> Iterator[Callable[[dict[str, str]], None]]:
-    """Show a bar in the block; it gives what moves the bar by an epoch, beside these figures."""
-    bar = _quietly(lambda: _open(epochs), None)
+def progress_bar(epochs: int, name: str = "fit") -> Iterator[Callable[..., None]]:
+    """Show a bar in the block; it gives show(figures, epochs=1), which moves the bar."""
+    bar = _quietly(lambda: _open(epochs, name), None)
 
-    def show(figures: dict[str, str]) -> None:
+    def show(figures: dict[str, str], epochs: int = 1) -> None:
         if bar is not None:
             bar.set_postfix(figures, refresh=False)
-            _quietly(bar.update, bar)
+            _quietly(lambda: bar.update(epochs), bar)
 
     if bar is not None:
         _quietly(bar.refresh, bar)
@@ -26,7 +26,7 @@ def progress_bar(epochs: int) -> Iterator[Callable[[dict[str, str]], None]]:
             _quietly(bar.close, bar)
 
 
-def _open(epochs: int) -> Any:
+def _open(epochs: int, name: str) -> Any:
     if sys.stderr is None:
         return None
     from tqdm import tqdm  # 20 ms of a first step that shows no bar
@@ -34,7 +34,7 @@ def _open(epochs: int) -> Any:
     # Written to a file, each refresh would be a line: there, only the last one.
     interval = 0.1 if sys.stderr.isatty() else math.inf
     # With a delay it shows nothing while it is being made, half of which could not be ended.
-    return tqdm(total=epochs, desc="fit", unit=" epochs", mininterval=interval, delay=1e-9)
+    return tqdm(total=epochs, desc=name, unit=" epochs", mininterval=interval, delay=1e-9)
 
 
 def _quietly(act: Callable[[], Any], bar: Any) -> Any:

@@ -14,6 +14,7 @@ if typing.TYPE_CHECKING:
     from ..labels import one_hot
     from ..mnist import mnist_dataset
     from ..model.history import History
+    from ..model.population import fit_many
     from ..operations.gradient_check import gradient_check
     from .activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
     from .log import Log
@@ -34,6 +35,7 @@ __getattr__, __dir__ = _names_of(
         "..labels": "one_hot",
         "..mnist": "mnist_dataset",
         "..model.history": "History",
+        "..model.population": "fit_many",
         "..operations.gradient_check": "gradient_check",
         ".activations": "Gelu Identity LeakyRelu Logistic Silu Tanh",
         ".log": "Log",
@@ -71,6 +73,7 @@ __all__ = [
     "arithmetic",
     "compute_accuracy",
     "compute_loss",
+    "fit_many",
     "get_arithmetic",
     "get_num_threads",
     "gradient_check",

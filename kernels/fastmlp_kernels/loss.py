@@ -18,7 +18,7 @@ def _sample_losses(log_prob, label, losses):
 
 
 @in_ieee_mode
-def _mean(values, waiting):
+def mean_of(values, waiting):
     """waiting[0] = the mean; the sums of subtrees wait there, one for each bit of the leaves."""
     leaves = (values.size + LEAF - 1) // LEAF
     for leaf in range(leaves):
@@ -44,4 +44,4 @@ def sample_losses(log_prob, label, losses):
 @kernel(lambda real: (packed(real, 1), result(real, 1)))
 def mean(values, total):
     """total[0] = the mean of values (N,), N >= 1, added as a product with ones; total (64,)."""
-    _mean(values, total)
+    mean_of(values, total)

@@ -102,6 +102,18 @@ OWN_WORDS = 32
 OWN_CALL = 16  # from this word on, what a call of sparse.py's rows has to know
 OWN_FIELDS = ("row", "rows", "batch", "leaf", "leaves", "part", "hits")
 
+# A model of a population; see population.py. Addresses, then numbers, then places in the memory of
+# the thread that trains it. y_bytes: of a sample's label or targets; weights: float64, of the rows.
+JOB_FIELDS = (
+    *("plan", "x", "rows", "y", "weights", "parameters", "states", "constants", "losses", "hits"),
+    *("samples", "batch_size", "steps", "epoch", "epochs", "y_bytes", "size"),
+    *("parameter_bytes", "state_bytes", "max_norm", "bits"),
+    *("shuffles", "watches", "check_finite", "is_left"),
+    *("order", "draws", "counts", "seen", "seen_weights", "scales", "sample_losses", "work"),
+    *("plan_memory", "plan_bytes"),
+    *("state_low", "state_high", "increment_low", "increment_high"),
+)
+
 # Panels: a run of columns, and where the table of its tiles lies behind the panels' base; for each
 # number of rows that are left, 0 .. 48, which tile comes next, its rows, and how many of them.
 PANEL_WORDS, TILE_WORDS = 4, 4

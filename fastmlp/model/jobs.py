@@ -1,0 +1,241 @@
+"""Populations on threads: a model is a job, which one thread trains for some epochs at a time."""
+
+import time
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+from fastmlp_kernels import pcg64, population, record
+from fastmlp_kernels.cpu import vector_bits
+
+from ..checks import Array
+from ..threads import get_num_threads
+from . import epochs
+from .addresses import DTYPES
+from .history import History
+from .losses import loss_of
+from .population import Callback, Show, Task, train_alone
+from .stopping import Watch
+
+BLOCK = 0.05  # seconds of a thread between two looks for Ctrl-C
+PLACE = {name: number for number, name in enumerate(record.JOB_FIELDS)}
+
+
+def train_together(
+    tasks: list[Task], histories: list[History], show: Show | None, callback: Callback | None
+) -> None:
+    """Train the tasks' models; write their weights, states and histories."""
+    threads = get_num_threads()
+    if len(tasks) < threads:  # then each has several
+        for task in tasks:
+            train_alone(task, histories, show, callback)
+        return
+    itemsize = lambda task: task.model.dtype.itemsize  # noqa: E731
+    for _, group in groupby(sorted(tasks, key=itemsize), itemsize):
+        jobs = Jobs(list(group), histories, threads)
+        try:
+            jobs.run(show, callback)
+        finally:
+            jobs.keep()
+        for task in jobs.left():
+            first = len(histories[task.number].loss)
+            train_alone(task, histories, show, callback, first)
+
+
+class Kind(NamedTuple):
+    """What jobs of one shape and data share: the plan, its fields of a job, the thread's memory."""
+
+    prepared: epochs.Prepared
+    fields: Array
+    memory: int
+
+
+class Jobs:
+    """The jobs of one dtype. table (models, fields): what kernels read, and how far they are."""
+
+    def __init__(self, tasks: list[Task], histories: list[History], threads: int) -> None:
+        self.tasks, self.threads = tasks, threads
+        self.histories = [histories[task.number] for task in tasks]
+        self.dtype = DTYPES[tasks[0].model.dtype.itemsize]
+        self.kinds: dict[Any, Kind] = {}
+        self.constants: dict[int, Array] = {}  # by schedule
+        self.table = np.zeros((len(tasks), len(record.JOB_FIELDS)), np.int64)
+        lengths = [task.schedule.epochs for task in tasks]
+        self.starts = np.concatenate([[0], np.cumsum(lengths)])
+        self.losses, self.hits = np.empty(self.starts[-1]), np.empty(self.starts[-1], np.int64)
+        self.states = [task.state[2].copy() for task in tasks]
+        self.streams = [None if one.generator is None else one.generator.state for one in tasks]
+        for number, task in enumerate(tasks):
+            self._fill(number, task)
+        self.told = np.zeros(len(tasks), np.int64)  # epochs that are in the histories
+        self.watches = [None if task.stopping is None else Watch(task.stopping) for task in tasks]
+        most = max(kind.memory for kind in self.kinds.values())
+        self.memory = np.empty(threads * most + record.LINE, np.uint8)
+        self.each = most
+
+    def _fill(self, number: int, task: Task) -> None:
+        """Write a job's row."""
+        model, schedule, row = task.model, task.schedule, self.table[number]
+        if id(schedule) not in self.constants:
+            self.constants[id(schedule)] = schedule._constants(range(len(schedule.rates)))
+        constants = self.constants[id(schedule)]
+        key = (
+            model.sizes, model.bias, model.activation, model.loss_name, model.delta, id(schedule),
+            id(task.data), task.samples, task.generator is None, task.rows is None,
+            task.weight is None,
+        )  # fmt: skip
+        if key not in self.kinds:
+            self.kinds[key] = _kind_of(task, constants)
+        row[:] = self.kinds[key].fields
+        start = self.starts[number]
+        addresses = {
+            "rows": task.rows, "weights": task.weight, "parameters": model.flat_parameters,
+            "states": self.states[number], "losses": self.losses[start:], "hits": self.hits[start:],
+        }  # fmt: skip
+        for name, array in addresses.items():
+            row[PLACE[name]] = 0 if array is None else _address(array)
+        row[PLACE["check_finite"]] = task.check_finite
+        stream = self.streams[number]
+        if stream is not None:
+            words = [stream["state"][name] >> by for name in ("state", "inc") for by in (0, 64)]
+            row[PLACE["state_low"] :] = [_signed(word) for word in words]
+
+    def run(self, show: Show | None, callback: Callback | None) -> None:
+        """Run the jobs in blocks, some at a time, until all are over."""
+        train = population.train[self.dtype]
+        start = (_address(self.memory) + record.LINE - 1) // record.LINE * record.LINE
+        memory = self.memory[start - _address(self.memory) :]
+        looks = callback is not None or any(task.validation for task in self.tasks)
+        active, budget = [*range(len(self.tasks))], self.threads  # epochs of a block
+        while active:
+            count = min(len(active), self.threads * (4 if budget > 4 * self.threads else 1))
+            most = 1 if looks else max(1, budget // count)
+            left = self.tasks[active[0]].schedule.epochs - int(self.told[active[0]])
+            if most > left:
+                count = min(len(active), max(self.threads, budget // left))
+            picks = np.array(active[:count], np.int64)
+            before, begin = int(self.told.sum()), time.perf_counter()
+            train(self.table, picks, most, memory, self.each, self.threads)
+            seconds = time.perf_counter() - begin
+            over = {number for number in picks.tolist() if self._tell(number, show, callback)}
+            done = int(self.told.sum()) - before
+            budget = max(1, int(BLOCK * max(1, done) / seconds))
+            active = [number for number in active if number not in over]
+
+    def _tell(self, number: int, show: Show | None, callback: Callback | None) -> bool:
+        """Tell what a job has done; return whether it is over."""
+        task, history, before = self.tasks[number], self.histories[number], int(self.told[number])
+        self._note(number)
+        now = int(self.told[number])
+        over = bool(self.table[number, PLACE["is_left"]]) or now == task.schedule.epochs
+        if now > before:
+            if task.validation is not None:
+                over |= self._evaluate(number, now - 1)
+            if show is not None:
+                show(history.last(), now - before)
+            over |= callback is not None and bool(callback(task.number, history))
+        return bool(over)
+
+    def _note(self, number: int) -> None:
+        """Write to a job's history what it has done."""
+        task, history, start = self.tasks[number], self.histories[number], self.starts[number]
+        now = int(self.table[number, PLACE["epoch"]])
+        done = slice(start + self.told[number], start + now)
+        history.loss += self.losses[done].tolist()
+        if task.model._has_accuracy:
+            history.accuracy += (self.hits[done] / task.samples).tolist()
+        self.told[number] = now
+
+    def _evaluate(self, number: int, epoch: int) -> bool:
+        """Evaluate a model after an epoch; return whether its patience is over."""
+        task, history, watch = self.tasks[number], self.histories[number], self.watches[number]
+        assert task.validation is not None
+        loss, accuracy = task.model._evaluate(task.validation)
+        history.validation_loss.append(loss)
+        if accuracy is not None:
+            history.validation_accuracy.append(accuracy)
+        if watch is None:
+            return False
+        weights, state = task.model.flat_parameters.copy(), self._state(number)
+        return watch.is_over(history, epoch, weights, (*state[:2], state[2].copy()))
+
+    def _state(self, number: int) -> tuple[str, int, Array]:
+        task, done = self.tasks[number], int(self.table[number, PLACE["epoch"]])
+        steps = task.state[1] + done * len(task.schedule.steps(0))
+        return task.schedule.optimizer, steps, self.states[number]
+
+    def keep(self) -> None:
+        """Give the models the states that belong to their weights, and move their streams on."""
+        for number, task in enumerate(self.tasks):
+            if not self.table[number, PLACE["epoch"]]:
+                continue
+            self._note(number)  # an interrupt can have come before
+            vars(task.model)["_optimizer_state"] = self._state(number)
+            watch, best = self.watches[number], self.histories[number].best_epoch
+            if watch is not None and watch.kept is not None and best is not None:
+                task.model.flat_parameters[...], vars(task.model)["_optimizer_state"] = watch.kept
+            stream = self.streams[number]
+            if stream is not None and task.generator is not None:
+                low, high = self.table[number, PLACE["state_low"] :][:2].view(np.uint64).tolist()
+                stream["state"]["state"] = high << 64 | low
+                task.generator.state = stream
+
+    def left(self) -> list[Task]:
+        """Return what is left to do of the jobs that left."""
+        return [
+            task._replace(state=self._state(number))
+            for number, task in enumerate(self.tasks)
+            if self.table[number, PLACE["is_left"]]
+        ]
+
+
+def _kind_of(task: Task, constants: Array) -> Kind:
+    """Return what a job shares with those of its shape, compiled."""
+    model, schedule, data, samples = task.model, task.schedule, task.data, task.samples
+    ordered = task.generator is not None or task.rows is not None
+    steps_each = len(schedule.steps(0))
+    steps = epochs.Steps(
+        model.sizes, model.bias, schedule.optimizer, constants[:steps_each], schedule.batch_size,
+        schedule.rides(model.dtype), model.activation, schedule.max_norm, schedule.decay_bias,
+        *loss_of(model),
+    )  # fmt: skip
+    passes = vector_bits() != 0, epochs.pays_to_skip(data.x, model.sizes)
+    prepared = epochs.prepare(
+        epochs.describe(data.x, samples, ordered, steps, 1, passes, task.weight is not None)
+    )
+    itemsize, size, bits = model.dtype.itemsize, model.flat_parameters.size, 0
+    if task.generator is not None:
+        bits = pcg64.bits_of_buckets(samples)
+    y_bytes = data.y.nbytes // len(data.y)
+    plan_bytes = prepared.size + steps_each * itemsize
+    places, memory = {}, population.HEAD
+    for name, count in {
+        "order": 8 * samples * ordered, "draws": 8 * samples * (bits > 0),
+        "counts": 8 * (1 << bits), "seen": y_bytes * samples * ordered,
+        "seen_weights": 8 * samples, "scales": itemsize * samples,
+        "sample_losses": itemsize * samples, "work": 3 * size * itemsize, "plan_memory": plan_bytes,
+    }.items():  # fmt: skip
+        places[name] = memory = -(-memory // record.LINE) * record.LINE
+        memory += count
+    fields = {
+        **places, "plan": _address(prepared.words), "x": _address(data.x), "y": _address(data.y),
+        "constants": _address(constants), "samples": samples, "batch_size": schedule.batch_size,
+        "steps": steps_each, "epochs": schedule.epochs, "y_bytes": y_bytes,
+        "size": size, "parameter_bytes": size * itemsize, "state_bytes": task.state[2].nbytes,
+        "max_norm": int(np.float64(schedule.max_norm).view(np.int64)), "shuffles": int(bits > 0),
+        "watches": int(prepared.watches), "bits": bits, "plan_bytes": plan_bytes // 8 * 8,
+    }  # fmt: skip
+    row = np.zeros(len(record.JOB_FIELDS), np.int64)
+    for name, value in fields.items():
+        row[PLACE[name]] = value
+    return Kind(prepared, row, -(-memory // record.LINE) * record.LINE)
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _signed(word: int) -> int:
+    """Return the lower 64 bits as an int64 has them."""
+    word &= (1 << 64) - 1
+    return word - (1 << 64) if word >> 63 else word
