@@ -9,8 +9,10 @@ import typing
 from . import startup as startup  # first: it shows what the imports below raise
 
 # isort: split
+from . import onnx as onnx
 from . import reference as reference
 from . import schedules as schedules
+from . import torch as torch
 from .arithmetic_mode import arithmetic, get_arithmetic, set_arithmetic
 from .lazy import names_of as _names_of
 from .threads import get_num_threads, set_num_threads  # it watches forks
