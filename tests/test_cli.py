@@ -90,7 +90,7 @@ def test_info(capsys):
     assert "numpy" in [line.split()[-1] for line in capsys.readouterr().out.splitlines()]
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["check"], ["info"]])
+@pytest.mark.parametrize("arguments", [[], ["train"], ["predict"], ["show"], ["info"]])
 def test_help(arguments, capsys):
     assert run(*arguments, "--help") == 0
     assert capsys.readouterr().out.startswith("usage: fastmlp")
@@ -99,7 +99,7 @@ def test_help(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: train|check|info"),
+        ([], "required: train|predict|show|check|info"),
         (["dance"], "invalid choice: 'dance'"),
         (["train", "--epochs", "0"], "--epochs: expected an integer of 1 or more, got '0'"),
         (["train", "--batch-size", "x"], "--batch-size: expected an integer of 1 or more"),

@@ -7,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import VECTORS, assert_same_bits
 
 import fastmlp
 from fastmlp import reference
 from fastmlp.commands import cli
 
+MODEL = VECTORS.with_name("model-form-1.safetensors")  # of two inputs
 COMMANDS = {
     "help": ["--help"],
     "help of train": ["train", "--help"],
@@ -20,6 +21,8 @@ COMMANDS = {
     "check": ["check"],
     "train": ["train", "--epochs", "1"],
     "train the notebook's": ["train", "--notebook", "--epochs", "3"],
+    "show": ["show", str(MODEL)],
+    "predict": ["predict", str(MODEL), "x.csv"],
 }
 UNIX = pytest.mark.skipif(not hasattr(os, "fork"), reason="shells and signals of Unix")
 
@@ -28,6 +31,9 @@ UNIX = pytest.mark.skipif(not hasattr(os, "fork"), reason="shells and signals of
 def command(request, small_mnist):
     arguments = COMMANDS[request.param]
     data = ["--data", str(small_mnist)] if "--epochs" in arguments else []
+    if "x.csv" in arguments:
+        arguments, data = arguments[:-1], [str(small_mnist / "x.csv")]
+        (small_mnist / "x.csv").write_text("1,2\n" * 20000)
     return [sys.executable, "-m", "fastmlp", *arguments, *data]
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..checks import Array, shape_error
 from ..plan.ways import STATES
+from ..tables.table import Words, are_words, width_of
 
 FORM = 1  # of the description; another one's words mean something else
 ARITHMETIC = 2  # the newest version of docs/arithmetic.md that this package computes by
@@ -37,6 +38,7 @@ class Description(NamedTuple):
     optimizer: tuple[str, int] | None = None
     classes: tuple[int | str, ...] | None = None
     feature_names: tuple[str, ...] | None = None
+    table: Words | None = None
     sha256: str | None = None
 
     def to_json(self) -> str:
@@ -114,11 +116,15 @@ def _check_versions(words: dict[str, Any]) -> None:
 
 def _check_lengths(described: Description) -> None:
     layers, outputs = len(described.sizes) - 1, described.sizes[-1]
-    lengths = [("bias", described.bias, layers), ("activation", described.activation, layers - 1)]
+    lengths: list[tuple[str, tuple[object, ...], int]] = []
+    lengths += ("bias", described.bias, layers), ("activation", described.activation, layers - 1)
     if described.classes is not None:
         lengths.append(("classes", described.classes, max(outputs, 2)))
     if described.feature_names is not None:
         lengths.append(("feature_names", described.feature_names, described.sizes[0]))
+    if described.table is not None:
+        inputs = (None,) * width_of(described.table)
+        lengths.append(("table", inputs, described.sizes[0]))
     for key, values, count in lengths:
         if len(values) != count:
             expected = f"{count} of them beside sizes {shown(list(described.sizes))}"
@@ -165,6 +171,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "optimizer": ("the name of an optimizer and its step", _is_optimizer),
     "classes": ("a list of integers or texts", _list_of(int, str)),
     "feature_names": ("a list of texts", _list_of(str)),
+    "table": ("an object of columns and a target", are_words),
     "sha256": ("a text", lambda value: isinstance(value, str)),
 }
-_NEEDED = _CHECKS.keys() - {"delta", "optimizer", "classes", "feature_names"}
+_NEEDED = _CHECKS.keys() - {"delta", "optimizer", "classes", "feature_names", "table"}

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..checks import Array, all_finite, shape_error
+from ..checks import Array, all_finite, dtype_error, shape_error
+from ..tables.table import Table, are_words
 from . import safetensors
 from .description import ANEW, MODELS, Description, arithmetic_of
 
@@ -27,7 +28,7 @@ def save(model: "Estimator", path: object, optimizer_state: bool) -> None:
     flat = model.flat_parameters.copy()
     _refuse_not_finite("flat_parameters", flat, "make the model anew or train it at a lower rate")
     state = _state(model) if optimizer_state else None
-    described = _describe(model, kind, state)
+    described = _with_table(_describe(model, kind, state), model.table)
     shapes = {name: shape for name, (_, shape) in described.tensors().items() if name[0] == "W"}
     ends = np.cumsum([rows * columns for rows, columns in shapes.values()])
     parts = zip(shapes.items(), np.split(flat, ends[:-1]), strict=True)
@@ -54,6 +55,8 @@ def load_as(path: object, kinds: dict[str, type[Model]]) -> Model:
 
         own = np.array(arrays["optimizer_state"], model.dtype)
         model.optimizer_state = OptimizerState(*described.optimizer, own)
+    if described.table is not None:
+        model.table = Table.from_words(described.table, described.classes)
     return model
 
 
@@ -82,6 +85,21 @@ def _describe(model: "Estimator", kind: str, state: Any) -> Description:
         *(kind, model.sizes, model.bias, model.dtype.name, activation, loss, model.delta),
         *(arithmetic_of(activation, loss), optimizer),
     )
+
+
+def _with_table(described: Description, table: Any) -> Description:
+    """Return a description with the columns of the table that the model takes, where it has one."""
+    if table is None:
+        return described
+    if not isinstance(table, Table):
+        got = type(table).__name__
+        raise dtype_error("table", "a table that fastmlp read, or None", got, "assign None")
+    words, inputs, outputs = table.to_words(), described.sizes[0], described.sizes[-1]
+    wrong = table.classes is not None and len(table.classes) != max(outputs, 2)
+    if wrong or not are_words(words) or table.inputs != inputs:
+        expected = f"columns of {inputs} inputs in all, and a class for each of {outputs} outputs"
+        raise shape_error("table", expected, "others", "assign None")
+    return described._replace(table=words, classes=table.classes)
 
 
 def _state(model: "Estimator") -> Any:

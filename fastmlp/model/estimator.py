@@ -13,6 +13,7 @@ from ..checks import Array, not_finite, shape_error
 from ..files.models import save
 from ..plan.ways import STATES
 from ..reference.losses import Elementary, log_probabilities, predictions, probabilities
+from ..tables.table import Table
 from .fit import Epoch, Request, Samples, composed_epoch, train
 from .fit_checks import (
     Data,
@@ -56,6 +57,8 @@ class Estimator(Parameters):
     _mean: Callable[[Array], Any]
     # The sum of the squares of values (N,), in float64.
     _sum_of_squares: Callable[[Array], float]
+    # The columns of the raw table that `fastmlp train TABLE` made the inputs of; None of others.
+    table: Table | None = None
     _optimizer_state: Kept | None = None
     _last_forward: tuple[Layers, list[Any]]
     _last_logits: Array
