@@ -14,7 +14,9 @@ from fastmlp.plan.ways import STATES
 SIZES = [12, 7, 3]
 VALUES = [np.nan, np.inf, -np.inf]
 MODULES = [fastmlp, reference]
-METHODS = ["predict", "predict_proba", "predict_log_proba", "score", "loss"]
+METHODS = [
+    *("predict", "predict_proba", "predict_log_proba", "decision_function", "score", "loss"),
+]
 
 each_module = pytest.mark.parametrize("module", MODULES, ids=["fastmlp", "reference"])
 
@@ -162,15 +164,21 @@ def test_without_the_check_predictions_are_those_of_the_arithmetic(module):
     assert np.isfinite(model.predict_proba(x, check_finite=False)[3]).all()  # relu(NaN) is +0
 
 
-def test_predict_writes_no_more_classes_than_there_is_room_for():
+def test_predict_writes_no_more_than_there_is_room_for():
     # Another thread can have given x another shape since its length was read.
     model, x = fastmlp.MLP([4, 2], rng=0), np.ones((6, 4), np.float32)
-    model.predict(x)
-    kernel, plan, _, none = model._compiled[:4]
-    classes = np.full(5, 9)
-    assert kernel(x, plan, classes[:3], none, 1) == 0
-    assert classes.tolist() == [9] * 5
-    assert kernel(x, plan, np.empty(6, np.int64), none, 1) == DONE
+    for method, good in (
+        ("predict", np.full(8, 9)),
+        ("predict_proba", np.full((8, 2), 9, np.float32)),
+        ("decision_function", np.full((8, 2), 9, np.float32)),
+    ):
+        getattr(model, method)(x)
+        it = model._predictors[method]
+        for rows in (0, 3, 5):
+            assert it.fill(x, good[:rows]) == 0
+        assert (good == 9).all()
+        assert it.fill(x, good[:6]) == DONE
+        assert (good[6:] == 9).all()
 
 
 # Training that diverges.

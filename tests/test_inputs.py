@@ -113,6 +113,7 @@ OPERATIONS = {
         lambda module, x: [
             module.MLP([3, 4], rng=0).predict_proba(x),
             module.MLP([3, 4], rng=0).predict_log_proba(x),
+            module.MLP([3, 4], rng=0).decision_function(x),
         ],
         {"x": MATRIX},
     ),

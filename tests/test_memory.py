@@ -62,7 +62,13 @@ def run_all(place, M, K, N, dtype):
     model.forward(x)
     model.backward(place(np.ones((M, 3), dtype)))
     model.predict(x)
-    model.predict_proba(x)
+    for method in (model.predict_proba, model.predict_log_proba, model.decision_function):
+        method(x)
+        method(x, out=place(np.zeros((M, 3), dtype)), check_finite=False)
+    for outputs in (1, 5):
+        binary = fastmlp.MLP([K, outputs], rng=0, dtype=dtype, loss="binary_cross_entropy")
+        for method in (binary.predict, binary.predict_proba, binary.predict_log_proba):
+            method(x)
     fastmlp.train_one_step(model, x, array(M, 3))
     classes = place(np.arange(M) % 3)
     for optimizer in ("sgd", "momentum", "adam"):

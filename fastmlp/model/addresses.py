@@ -8,6 +8,7 @@ import numpy as np
 from fastmlp_kernels import (
     activations,
     execute,
+    heads,
     losses,
     norm,
     product_walk,
@@ -100,6 +101,8 @@ def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
         return int(activations.activate_kernel(dtype, kind))
     if kind in record.TARGET_LOSSES:
         return int(losses.target_loss_kernel(dtype, kind))
+    if kind in record.HEADS:
+        return int(heads.head_kernel(dtype, kind))
     lanes = this_machine().lanes(dtype.itemsize)
     makers: dict[str, Any] = {
         "product": product_walk.product_kernel,
@@ -112,6 +115,7 @@ def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
         "rates": lambda: weights.rates_kernel(dtype),
         "loss": lambda: step_loss.loss_kernel(dtype),
         "argmax": lambda: step_loss.argmax_kernel(dtype),
+        "softmax": lambda: heads.softmax_kernel(dtype),
         "join": lambda: rows.join_kernel(dtype),
         "gate": lambda: rows.gate_kernel(dtype),
         "add": lambda: rows.add_kernel(dtype),

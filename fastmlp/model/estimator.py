@@ -9,10 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import Array, not_finite, shape_error
+from ..checks import Array, not_finite, output
 from ..files.models import save
 from ..plan.ways import STATES
-from ..reference.losses import Elementary, log_probabilities, predictions, probabilities
+from ..reference.losses import Elementary, predictions
 from ..tables.table import Table
 from .fit import Epoch, Request, Samples, composed_epoch, train
 from .fit_checks import (
@@ -23,6 +23,7 @@ from .fit_checks import (
     checked_validation,
     weighted_data,
 )
+from .goals import Goal, goal_of, result_of
 from .history import History
 from .losses import (
     CROSS_ENTROPY,
@@ -202,30 +203,42 @@ class Estimator(Parameters):
             shuffle=shuffle, resume=True, rng=rng, check_finite=check_finite,
         )  # fmt: skip
 
-    def predict_log_proba(self, x: Array, *, check_finite: bool = True) -> Array:
-        """Return the log-probabilities (N, classes) for x (N, ...); nothing is kept.
+    def predict(self, x: Array, *, out: Array | None = None, check_finite: bool = True) -> Array:
+        """Return the class (N,) of each sample of x (N, ...), as int64: the first largest logit.
 
-        Else as `predict_proba`.
+        With another loss than cross-entropy, what the outputs say of targets: (N, outputs), (N,)
+        for one output. All layers in one call, without the log-probabilities; `log_prob` and what
+        backward needs stay those of the last forward. A NaN counts as largest. out: an array of the
+        result's shape and dtype, which is written and returned. check_finite: whether NaN and inf
+        in x are a ValueError. Raises what `forward` raises, and TypeError or ValueError for another
+        `out`, before that is written.
         """
-        self._refuse_regression("predict_log_proba")
-        logits = self._logits(self._samples(x, check_finite))
-        if self.loss_name == CROSS_ENTROPY:
-            return self._run_head(logits)[0]
-        return log_probabilities(logits, self._elementary())
+        return self._answer("predict", x, out, check_finite)
 
-    def predict_proba(self, x: Array, *, check_finite: bool = True) -> Array:
+    def predict_proba(
+        self, x: Array, *, out: Array | None = None, check_finite: bool = True
+    ) -> Array:
         """Return the probabilities (N, classes) for x (N, ...).
 
         With binary_cross_entropy, those of 0 and 1 (N, 2) for one output, those of 1 (N, outputs)
-        for many. check_finite: whether NaN and inf in x are a ValueError. Raises what `forward`
-        raises, and ValueError for a regression.
+        for many. out, check_finite, errors: as in `predict`, and ValueError for a regression.
         """
-        self._refuse_regression("predict_proba")
-        logits, operation = self._logits(self._samples(x, check_finite)), self._head[0]()
-        if self.loss_name != CROSS_ENTROPY:
-            return probabilities(logits, self._elementary())
-        y = operation.forward(logits)
-        return np.asarray(operation.mem.get("p", y))
+        return self._answer("predict_proba", x, out, check_finite)
+
+    def predict_log_proba(
+        self, x: Array, *, out: Array | None = None, check_finite: bool = True
+    ) -> Array:
+        """Return the log-probabilities (N, classes) for x (N, ...); else as `predict_proba`."""
+        return self._answer("predict_log_proba", x, out, check_finite)
+
+    def decision_function(
+        self, x: Array, *, out: Array | None = None, check_finite: bool = True
+    ) -> Array:
+        """Return the last layer's outputs (N, outputs) for x (N, ...), (N,) for one output.
+
+        Of classes they are the logits. out, check_finite, errors: as in `predict`.
+        """
+        return self._answer("decision_function", x, out, check_finite)
 
     def score(
         self,
@@ -279,19 +292,29 @@ class Estimator(Parameters):
         """
         save(self, path, optimizer_state)
 
-    def _samples(self, x: Array, check_finite: bool) -> Array:
-        """Return x as a matrix (N, inputs); raise where it doesn't fit, or isn't finite."""
-        matrix = self._inputs(x)
-        error = not_finite("x", matrix, np.shape(x)) if check_finite else None
+    def _answer(self, method: str, x: Array, out: Array | None, check_finite: bool) -> Array:
+        """Return what a method of predictions asks for, in `out` if given."""
+        goal, rows = goal_of(self, method), self._inputs(x)
+        target = self._target(out, goal, rows)
+        if check_finite:
+            self._refuse_not_finite(x, rows)
+        result = result_of(self, goal, self._logits(rows))
+        if out is None or target is None:
+            return result
+        target[...] = result
+        return out
+
+    def _target(self, out: Array | None, goal: Goal, rows: Array) -> Array | None:
+        """Return `out` as a view of our own, or raise where a goal's result doesn't fit in it."""
+        if out is None:
+            return None
+        return output(out, (len(rows), *goal.shape), goal.dtype, x=rows)
+
+    def _refuse_not_finite(self, x: Array, rows: Array) -> None:
+        """Raise where x, whose samples are the rows (N, inputs), isn't finite."""
+        error = not_finite("x", rows, np.shape(x))
         if error is not None:
             raise error
-        return matrix
-
-    def _predict_targets(self, x: Array, check_finite: bool) -> Array:
-        """Return what the outputs say of targets: (N, outputs), (N,) for one output."""
-        z = self._logits(self._samples(x, check_finite))
-        values = predictions(loss_of(self), z, self._elementary())
-        return values.reshape(-1) if self.sizes[-1] == 1 else values
 
     def _trains_together(self) -> bool:
         """Whether `fit_many` has a compiled way for it."""
@@ -300,13 +323,6 @@ class Estimator(Parameters):
     @property
     def _has_accuracy(self) -> bool:
         return self.loss_name not in REGRESSIONS
-
-    def _refuse_regression(self, method: str) -> None:
-        if not self._has_accuracy:
-            raise shape_error(
-                method, "a model whose loss is of classes", repr(self.loss_name),
-                "predict(x) has the numbers",
-            )  # fmt: skip
 
     def _right(self, data: Data, check_finite: bool) -> Array:
         """Return which samples (N,) have the class that y says."""
@@ -344,10 +360,6 @@ class Estimator(Parameters):
     def _train_epoch(self, data: Samples, schedule: Schedule, states: Array, number: int) -> Epoch:
         """Train an epoch on a copy of the parameters: by its operations, one after the other."""
         return composed_epoch(self, data, schedule, states, number)
-
-    @abstractmethod
-    def predict(self, x: Array, *, check_finite: bool = True) -> Array:
-        """Return the class (N,) of each sample of x (N, ...), or what a regression says of it."""
 
     @abstractmethod
     def _propagate(self, g: Array) -> None:

@@ -1,6 +1,7 @@
 """The multilayer perceptron: relu layers, then the log-probabilities of classes, or numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,13 +23,14 @@ from . import epochs
 from .estimator import Estimator, Layers
 from .fit import Epoch, Samples
 from .fit_checks import Data, Schedule
+from .goals import goal_of
 from .losses import CROSS_ENTROPY, NUMPY, loss_of
 from .parameters import Rng, draw_normal
-from .predictions import DONE, HITS_BIT, NEGATIVE, NO_REALS, NOT_FINITE, Predictor, predictor
+from .predictions import DONE, NEGATIVE, NOT_FINITE, Predictor, predictor
 from .sample_weights import weighted
 
-_CLASS = np.dtype(np.int64)
-_NO_CLASSES = np.empty(0, _CLASS)
+# Methods whose results are those of a model's own head.
+_OF_THE_HEAD = ("predict_proba", "predict_log_proba", "losses", "fit")
 
 
 class MLP(Estimator):
@@ -63,98 +65,78 @@ class MLP(Estimator):
     }
     _mean = staticmethod(mean)
     _sum_of_squares = staticmethod(sum_of_squares)
-    _compiled: tuple[Callable[..., int], Array, Array, Array, Predictor] | None = None
+    _predictors: Mapping[str, Predictor] = MappingProxyType({})  # by method, as they are made
 
-    def predict(self, x: Array, *, check_finite: bool = True) -> Array:
-        """Return the class (N,) of each sample of x (N, ...), as int64: the first largest logit.
-
-        With another loss than cross-entropy, what the outputs say of targets: (N, outputs), (N,)
-        for one output. All layers in one call, without the log-probabilities; `log_prob` and what
-        backward needs stay those of the last forward. A NaN counts as largest. check_finite:
-        whether NaN and inf in x are a ValueError. Raises what `forward` raises.
-        """
-        if self.loss_name != CROSS_ENTROPY:
-            return self._predict_targets(x, check_finite)
-        if is_numpy():
-            return np.asarray(np.argmax(self._logits(self._samples(x, check_finite)), axis=1))
-        call, plan, parameters, none, _ = self._compiled or self._compile_predict()
+    def _answer(self, method: str, x: Array, out: Array | None, check_finite: bool) -> Array:
+        if self._is_composed(method):
+            return super()._answer(method, x, out, check_finite)
+        it = self._predictors.get(method) or self._predictor(method)
         # The usual array goes straight to the kernel: all other checks would cost a fifth of a
         # single row's 3 us. A view is our own: no other thread can give it another shape.
-        if type(x) is np.ndarray and x.dtype is self.dtype:
+        if out is None and type(x) is np.ndarray and x.dtype is self.dtype:
             rows = x.view()
             if rows.flags.carray and rows.ndim == 2:
-                classes = np.empty(len(rows), _CLASS)
-                threads = threads_for(len(rows) * parameters.size)
-                if call(rows, plan, classes, none, threads) == DONE:
-                    return classes
-        classes, found = self._signed_classes(np.ascontiguousarray(self._inputs(x), self.dtype))
+                result = np.empty((len(rows), *it.goal.shape), it.goal.dtype)
+                if it.fill(rows, result) == DONE:
+                    return result
+        rows = self._inputs(x)
+        target = self._target(out, it.goal, rows)
+        result = np.empty((len(rows), *it.goal.shape), it.goal.dtype)
+        if target is not None and target.flags.carray and not check_finite:
+            result = target  # else it is written when nothing is left to be refused
+        found = it.fill(np.ascontiguousarray(rows, self.dtype), result)
         if check_finite and found & NOT_FINITE:
-            self._samples(x, check_finite)
-        return np.where(classes < 0, -1 - classes, classes) if found & NEGATIVE else classes
-
-    def _signed_classes(self, x: Array) -> tuple[Array, int]:
-        """Return the classes (N,) of x (N, inputs), and what the kernel tells of them.
-
-        Where a sample's largest logit j isn't finite, which makes its loss NaN, it is -1 - j.
-        """
-        call, plan, parameters, none, _ = self._compiled or self._compile_predict()
-        classes = np.empty(len(x), _CLASS)
-        found = call(x, plan, classes, none, threads_for(len(x) * parameters.size))
-        return classes, found
+            self._refuse_not_finite(x, rows)
+        if found & NEGATIVE:
+            np.copyto(result, -1 - result, where=result < 0)
+        if out is None or target is None:
+            return result
+        if result is not target:
+            target[...] = result
+        return out
 
     def _right(self, data: Data, check_finite: bool) -> Array:
-        if self._is_composed() or self.loss_name != CROSS_ENTROPY:
+        if self._is_composed("losses") or self.loss_name != CROSS_ENTROPY:
             return super()._right(data, check_finite)
-        classes, found = self._signed_classes(data.x)
+        # Where the largest logit j isn't finite, which makes the loss NaN, the class is -1 - j.
+        classes = np.empty(len(data.x), np.int64)
+        found = self._predictor("predict").fill(data.x, classes)
         if check_finite and found & NOT_FINITE:
             data.refuse_not_finite()
         return np.asarray(classes == data.y)
 
     def _trains_together(self) -> bool:
-        return not self._is_composed()
+        return not self._is_composed("fit")
 
-    def _is_composed(self) -> bool:
-        """Whether operations are called one after the other: no plan has them."""
-        return is_numpy() or self._head != (LogSoftmax,)
+    def _is_composed(self, method: str) -> bool:
+        """Whether a method calls operations one after the other, as no plan has them."""
+        return is_numpy() or (method in _OF_THE_HEAD and self._head != (LogSoftmax,))
 
-    def _compile_predict(self) -> tuple[Callable[..., int], Array, Array, Array, Predictor]:
-        it = self._predictor("classes")  # the last, as `words` has addresses of what it holds
-        compiled = it.run, it.words, it.parameters, NO_REALS[self.dtype.itemsize], it
-        self._compiled = compiled
-        return compiled
-
-    def _predictor(self, goal: str) -> Predictor:
-        """Return the model's plans for a goal, made once."""
+    def _predictor(self, method: str) -> Predictor:
+        """Return the model's plans for what a method asks for, made once."""
         made: dict[str, Predictor] = vars(self).setdefault("_predictors", {})
-        found = made.get(goal)
+        found = made.get(method)
         if found is None:  # of threads that come at once, all take the first one's
+            goal = goal_of(self, method)
             new = predictor(
                 self.sizes, self.bias, self.activation, self.flat_parameters, goal, loss_of(self)
             )
-            found = made.setdefault(goal, new)
+            found = made.setdefault(method, new)
         return found
 
     def _logits(self, x: Array) -> Array:
         if is_numpy():
             return super()._logits(x)
-        it = self._predictor("logits")
         logits = np.empty((len(x), self.sizes[-1]), self.dtype)
-        threads = threads_for(len(x) * it.parameters.size)
-        x = np.ascontiguousarray(x, self.dtype)
-        it.run(x, it.words, _NO_CLASSES, logits.reshape(-1), threads)
+        self._predictor("decision_function").fill(np.ascontiguousarray(x, self.dtype), logits)
         return logits
 
     def _evaluate(self, data: Data) -> tuple[float, float | None]:
-        if self._is_composed():
+        if self._is_composed("losses"):
             return super()._evaluate(data)
-        x, y, it = data.x, data.y, self._predictor("losses")
-        losses, threads = np.empty(len(x), self.dtype), threads_for(len(x) * it.parameters.size)
-        if self.loss_name == CROSS_ENTROPY:
-            found = it.run(x, it.words, y, losses, threads)
-        else:
-            found = it.run(x, it.with_targets(y), _NO_CLASSES, losses, threads)
+        losses, hits = self._predictor("losses").losses(data.x, data.y)
         loss = float(self._mean(weighted(losses, data.weight)))
-        return loss, (found >> HITS_BIT) / len(x) if self._has_accuracy else None
+        return loss, hits / len(data.x) if self._has_accuracy else None
 
     def _run_layers(self, h: Array) -> Layers:
         """Return what the layers make of h (N, inputs)."""
@@ -201,7 +183,7 @@ class MLP(Estimator):
             affine(np.ones((1, len(x)), x.dtype), g, None, grad_W[inputs:], relu=False)
 
     def _train_epoch(self, data: Samples, schedule: Schedule, states: Array, number: int) -> Epoch:
-        if self._is_composed():
+        if self._is_composed("fit"):
             return super()._train_epoch(data, schedule, states, number)
         x, y, order, scales = data
         # flatten: the kernel trusts its one axis, whatever shape was assigned in place.

@@ -29,7 +29,6 @@ _ELSEWHERE = {
         ("__sklearn_tags__", "get_params", "set_params", "classes_", "fit_predict", "transform"),
         _NOT_SCIKIT_LEARN,
     ),
-    "decision_function": "predict_log_proba(x) has the log-probabilities",
     "coefs_": "parameters has the weights",
     "train": "fit(x, y) trains",
     "evaluate": "score(x, y) and loss(x, y) evaluate",
@@ -43,7 +42,7 @@ _BUFFERS = ("flat_parameters", "flat_gradients")
 # What is made again when it is asked for: views, what predict knows, what the last forward and
 # backward kept.
 _MADE_AGAIN = (
-    *("_named", "_compiled", "_predictors", "flat_gradients"),
+    *("_named", "_predictors", "flat_gradients"),
     *("_last_forward", "_last_logits", "log_prob"),
 )
 

@@ -1,5 +1,6 @@
-"""Predictions by plans: classes, logits and losses of any number of rows, in one compiled call."""
+"""Predictions by plans, of any number of rows: whatever is asked for, in one compiled call."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,32 +10,52 @@ from ..checks import Array
 from ..plan.predict import FEW, MANY, SOME, Prediction, plan_prediction
 from ..plan.table import Plan
 from ..reference.losses import Loss
+from ..threads import threads_for
 from .addresses import shared_words, this_machine
+from .goals import Goal
+from .losses import CROSS_ENTROPY
 
 # What `Predictor.run` tells, a bit each: the results are written; x holds NaN or inf; a class is
 # below 0. The rest is how many samples had their label as first largest logit.
 DONE, NOT_FINITE, NEGATIVE, HITS_BIT = 1, 2, 4, 3
-NO_REALS: dict[int, Array] = {4: np.empty(0, np.float32), 8: np.empty(0, np.float64)}
+_NO_INTEGERS = np.empty(0, np.int64)
+_NO_REALS: dict[int, Array] = {
+    size: np.empty((0, 1), dtype) for size, dtype in ((4, np.float32), (8, np.float64))
+}
 
 
 class Predictor(NamedTuple):
-    """The plans of a model for one goal. run(x, words, integers, reals, num_threads).
+    """The plans of a model for one goal.
 
-    x (N, inputs). classes: integers (N,) are written. losses: integers (N,) are the labels, or
-    the words are `with_targets`, reals (N,) are written; logits: reals (N * classes,). Another
-    array than those is empty.
+    run(x, words, integers, reals, num_threads): x (N, inputs); of integers (N * each,) and reals
+    (N, each), those that are no part of the goal are empty. The goal losses reads labels from
+    integers, or targets at the address in its words, and writes reals (N, 1).
     """
 
+    goal: Goal
     run: Any
     words: Array
     plans: list[Plan]  # whose tables the words name
     parameters: Array  # whose address they have
 
-    def with_targets(self, targets: Array) -> Array:
-        """Return words that name targets (N, outputs), to be kept until `run` has returned."""
-        words = self.words.copy()
-        words[execute.TARGETS] = targets.ctypes.data
-        return words
+    def fill(self, x: Array, result: Array) -> int:
+        """Write the goal's result for x (N, inputs), both contiguous; return what `run` tells."""
+        threads = threads_for(len(x) * self.parameters.size)
+        if result.dtype is _NO_INTEGERS.dtype:
+            integers = result if result.ndim == 1 else result.reshape(-1)
+            return int(self.run(x, self.words, integers, _NO_REALS[x.itemsize], threads))
+        reals = result if result.ndim == 2 else result[:, np.newaxis]
+        return int(self.run(x, self.words, _NO_INTEGERS, reals, threads))
+
+    def losses(self, x: Array, y: Array) -> tuple[Array, int]:
+        """Return the losses (N,) of x (N, inputs) beside labels or targets, and how many hits."""
+        losses, threads = np.empty(len(x), x.dtype), threads_for(len(x) * self.parameters.size)
+        labels, words = y, self.words
+        if not words[execute.INTEGERS]:
+            labels, words = _NO_INTEGERS, words.copy()
+            words[execute.TARGETS] = y.ctypes.data
+        found = self.run(x, words, labels, losses[:, np.newaxis], threads)
+        return losses, found >> HITS_BIT
 
 
 def predictor(
@@ -42,14 +63,14 @@ def predictor(
     bias: tuple[bool, ...],
     activation: tuple[str, ...],
     parameters: Array,
-    goal: str,
+    goal: Goal,
     loss: Loss,
 ) -> Predictor:
     """Return the plans of a model, compiled; its parameters are read where they lie."""
     dtype, machine = parameters.dtype, this_machine()
     plans = [
         plan_prediction(
-            Prediction(sizes, bias, dtype.itemsize, rows, goal, activation, *loss), machine
+            Prediction(sizes, bias, dtype.itemsize, rows, goal.name, activation, *loss), machine
         )
         for rows in (FEW, SOME, MANY)
     ]
@@ -59,6 +80,10 @@ def predictor(
     head[execute.CODE], head[execute.PLACE] = execute.worker(), parameters.ctypes.data
     head[execute.INPUTS], head[execute.MOST_FEW] = sizes[0], 0 if must_pack else machine.wide_rows
     head[execute.FEWEST_MANY] = 0 if must_pack else machine.pack_rows
+    each = math.prod(goal.shape)
+    reads_labels = goal.name == "losses" and loss.name == CROSS_ENTROPY
+    head[execute.INTEGERS] = each if goal.dtype != dtype or reads_labels else 0
+    head[execute.REALS] = each if goal.dtype == dtype else 0
     parts = [head]
     for plan in plans:
         words = shared_words(plan, dtype)
@@ -66,4 +91,4 @@ def predictor(
         words[record.ROOM] = plan.buffers
         words[record.FIRST], words[record.STOP] = plan.tasks[-1, :2]
         parts.append(words)
-    return Predictor(execute.predict[dtype], np.concatenate(parts), plans, parameters)
+    return Predictor(goal, execute.predict[dtype], np.concatenate(parts), plans, parameters)

@@ -7,7 +7,7 @@ stage before; of others W is read in place, one or two rows in panels nearly as 
 from functools import lru_cache
 from typing import NamedTuple
 
-from fastmlp_kernels.record import BLOCK_ROWS, CLASSES, LEAF, LOSSES, PARAMETERS, X
+from fastmlp_kernels.record import BLOCK_ROWS, CLASSES, HEADS, LEAF, LOSSES, PARAMETERS, X
 
 from .blocking import Machine, count_leaves, padded_row, panel_width
 from .losses import loss
@@ -19,9 +19,10 @@ MOST_PLANS = 256
 
 
 class Prediction(NamedTuple):
-    """What a plan depends on; the key under which it is kept. goal: classes, logits or losses.
+    """What a plan depends on; the key under which it is kept.
 
-    activation: each hidden layer's, or nothing if all are relu. loss, delta: of the goal losses.
+    goal: classes, logits, losses, softmax, log_softmax or one of record.HEADS. activation: each
+    hidden layer's, or nothing if all are relu. loss, delta: of the goal losses.
     """
 
     sizes: tuple[int, ...]
@@ -78,7 +79,9 @@ def _block(builder: Builder, prediction: Prediction, places: list[tuple[int, int
     h_places = [builder.own_buffer(most * row * itemsize) for row in rows]
     if prediction.goal == "logits":
         h_places[last], rows[last] = at(LOSSES), sizes[-1]
-    grad = builder.own_buffer(most * rows[last] * itemsize) if prediction.goal == "losses" else 0
+    beside = 0  # memory as large as the logits'
+    if prediction.goal in ("losses", "softmax", "log_softmax"):
+        beside = builder.own_buffer(most * rows[last] * itemsize)
     mark = builder.mark()
     builder.operation("watch", values=at(X), row_size=sizes[0])
     h, h_row = at(X), sizes[0]
@@ -98,13 +101,34 @@ def _block(builder: Builder, prediction: Prediction, places: list[tuple[int, int
                 activation[layer], z=h_places[layer], row_size=rows[layer], columns=outputs
             )
         h, h_row = h_places[layer], rows[layer]
-    if prediction.goal == "classes":
-        builder.operation(
-            "argmax", logits=h, row_size=h_row, columns=sizes[-1], classes=at(CLASSES)
-        )
-    elif prediction.goal == "losses":
-        loss(
-            builder, prediction.loss, prediction.delta, sizes[-1], most, z=h, row_size=h_row,
-            grad=grad, weighted=False,
-        )  # fmt: skip
+    _head(builder, prediction, most, z=h, row_size=h_row, beside=beside)
     return range(mark, builder.mark())
+
+
+def _head(
+    builder: Builder, prediction: Prediction, rows: int, *, z: int, row_size: int, beside: int
+) -> None:
+    """Add what a goal makes of up to so many rows of logits."""
+    goal, outputs, itemsize = prediction.goal, prediction.sizes[-1], prediction.itemsize
+    if goal == "classes":
+        builder.operation(
+            "argmax", logits=z, row_size=row_size, columns=outputs, classes=at(CLASSES)
+        )
+    elif goal == "losses":
+        loss(
+            builder, prediction.loss, prediction.delta, outputs, rows, z=z, row_size=row_size,
+            grad=beside, weighted=False,
+        )  # fmt: skip
+    elif goal in ("softmax", "log_softmax"):
+        builder.operation(
+            "softmax", z=z, row_size=row_size, classes=outputs, is_log=int(goal == "log_softmax"),
+            result=at(LOSSES), e=beside, scratch=builder.scratch(0, 2 * rows * itemsize),
+        )  # fmt: skip
+    elif goal in HEADS:
+        # Of one output, probabilities are those of both classes.
+        columns = outputs if goal in ("counts", "binary_classes") else max(2, outputs)
+        builder.operation(
+            goal, z=z, row_size=row_size, outputs=outputs, columns=columns,
+            result=at(CLASSES if goal == "binary_classes" else LOSSES),
+            scratch=builder.scratch(0, rows * columns * itemsize),
+        )  # fmt: skip

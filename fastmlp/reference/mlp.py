@@ -7,7 +7,6 @@ import numpy as np
 
 from ..checks import Array, real_arrays
 from ..model.estimator import Estimator, Layers
-from ..model.losses import CROSS_ENTROPY
 from ..model.parameters import Rng, draw_normal
 from .activations import CLASSES
 from .log import Log
@@ -36,15 +35,6 @@ class MLP(Estimator):
     }
     _mean = staticmethod(mean)
     _sum_of_squares = staticmethod(sum_of_squares)
-
-    def predict(self, x: Array, *, check_finite: bool = True) -> Array:
-        """Return the class (N,) of each sample of x (N, ...): that of the first largest logit.
-
-        With another loss than cross-entropy, what the outputs say of targets.
-        """
-        if self.loss_name != CROSS_ENTROPY:
-            return self._predict_targets(x, check_finite)
-        return np.asarray(np.argmax(self._logits(self._samples(x, check_finite)), axis=1))
 
     def _run_layers(self, h: Array) -> Layers:
         """Return what the layers make of h (N, inputs)."""

@@ -227,7 +227,7 @@ def train(
 
 # What comes before the shared words of a model's three plans, see `predict`.
 HEAD = 8
-CODE, PLACE, INPUTS, MOST_FEW, FEWEST_MANY, TARGETS = range(6)
+CODE, PLACE, INPUTS, MOST_FEW, FEWEST_MANY, TARGETS, INTEGERS, REALS = range(8)
 
 
 @jit
@@ -265,19 +265,22 @@ def _set_tables(shared, rows, place):
 
 @kernel(
     lambda real: (
-        packed(real, 2), packed(integer, 1), packed(integer, 1), packed(real, 1), integer
+        packed(real, 2), packed(integer, 1), packed(integer, 1), packed(real, 2), integer
     )
 )  # fmt: skip
 def predict(x, plans, integers, reals, num_threads):
     """Run the plan for the rows of x (N, inputs); integers and reals: see predictions.py.
 
     plans: HEAD words, then SHARED_WORDS of each plan: of few rows, of some, of many; at TARGETS,
-    the address of targets (N, outputs), or 0. Return 0, and
-    nothing is written, for other inputs, and for another N: another thread can have given x a shape
-    since it was read. Else 1, and 2 if x holds NaN or inf, 4 if a class is below 0, 8 for each hit.
+    the address of targets (N, outputs), or 0; at INTEGERS and REALS, how many a row has. Return 0,
+    and nothing is written, for other inputs, and for another N: another thread can have given x a
+    shape since it was read. Else 1, and 2 if x holds NaN or inf, 4 if a class is below 0, 8 for
+    each hit.
     """
     rows = x.shape[0]
-    if x.shape[1] != plans[INPUTS] or (integers.size and integers.size != rows):
+    if x.shape[1] != plans[INPUTS]:
+        return 0
+    if integers.size != rows * plans[INTEGERS] or reals.size != rows * plans[REALS]:
         return 0
     which = 0 if rows <= plans[MOST_FEW] else 1
     if rows >= plans[FEWEST_MANY]:

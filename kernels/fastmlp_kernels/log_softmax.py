@@ -130,6 +130,26 @@ def log_softmax_backward(p, grad_y, grad_x):
 
 
 @jit
+def exponentials(z, stride, classes, e, r):
+    """Write z = x - max(x) in place of x, e = exp(z) and r = rowsum(e) for r.size rows.
+
+    z and e: flat, with a row every `stride` elements, a multiple of 16.
+    """
+    lowest, rest = z.dtype.type(-np.inf), last_part(classes)
+    for row in range(r.size):
+        start = row * stride
+        stop = start + classes - rest
+        largest = lanes.splat(row_max(z, start, classes))
+        for j in range(start, stop, LANES):
+            lanes.store(z, j, lanes.subtract(lanes.load(z, j), largest))
+        part = lanes.load_part(z, stop, rest, lowest)
+        lanes.store(z, stop, lanes.subtract(part, largest))
+    exp_all(z, e)
+    for row in range(r.size):
+        r[row] = row_sum(e, row * stride, classes)
+
+
+@jit
 def loss_gradient(logits, stride, classes, labels, scale, scales, losses, grad, scratch):
     """The loss of each sample and the gradient of their sum times `scale`; return the hits.
 
@@ -139,21 +159,9 @@ def loss_gradient(logits, stride, classes, labels, scale, scales, losses, grad, 
     16; logits are overwritten. labels, losses (N,); scratch (2 * N,). scales: (N,), each sample's
     scale, where +0 gives a gradient of +0; or empty.
     """
-    samples = labels.size
-    zero, lowest = logits.dtype.type(0), logits.dtype.type(-np.inf)
-    rest, hits = last_part(classes), 0
+    samples, zero, hits = labels.size, logits.dtype.type(0), 0
     r, log_r = scratch[:samples], scratch[samples:]
-    for row in range(samples):
-        start = row * stride
-        stop = start + classes - rest
-        largest = lanes.splat(row_max(logits, start, classes))
-        for j in range(start, stop, LANES):
-            lanes.store(logits, j, lanes.subtract(lanes.load(logits, j), largest))
-        part = lanes.load_part(logits, stop, rest, lowest)
-        lanes.store(logits, stop, lanes.subtract(part, largest))
-    exp_all(logits, grad)
-    for row in range(samples):
-        r[row] = row_sum(grad, row * stride, classes)
+    exponentials(logits, stride, classes, grad, r)
     log_all(r, log_r)
     for row in range(samples):
         start = row * stride

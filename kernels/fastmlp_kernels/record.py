@@ -30,6 +30,8 @@ SHARED_WORDS = 192
 ACTIVATIONS = ("tanh", "logistic", "silu", "gelu", "leaky_relu")
 # Losses of targets; that of labels, cross-entropy, is the operation "loss".
 TARGET_LOSSES = ("squared_error", "absolute_error", "huber", "poisson", "binary_cross_entropy")
+# What a prediction makes of each of the last layer's outputs; of a row of them, "softmax".
+HEADS = ("counts", "binary_probabilities", "binary_log_probabilities", "binary_classes")
 
 # Operations. Each has these first: of a task's rows it takes `most` at most, from `chunk` on.
 OPERATION_WORDS = 40
@@ -88,6 +90,9 @@ FIELDS = {
             *("constants", "scratch", "at_once"),
         ),
     ),
+    # What predictions are; see heads.py.
+    "softmax": ("z", "row_size", "classes", "is_log", "result", "e", "scratch"),
+    **dict.fromkeys(HEADS, ("z", "row_size", "outputs", "columns", "result", "scratch")),
 }
 FIELDS = {name: _COMMON + fields for name, fields in FIELDS.items()}
 OPCODES = {name: number for number, name in enumerate(FIELDS)}
