@@ -46,7 +46,7 @@ def _fma_float32(a: Array, b: Array, c: Array) -> Array:
 
 
 def _fma_float64(a: Array, b: Array, c: Array) -> Array:
-    if _has_room(a, b, c):
+    if has_room(a, b, c):
         return _boldo_melquiond(a, b, c)
     a, b, c = np.broadcast_arrays(a, b, c)
     result = _boldo_melquiond(a, b, c)
@@ -65,7 +65,7 @@ def _fma_float64(a: Array, b: Array, c: Array) -> Array:
     return result
 
 
-def _has_room(a: Array, b: Array, c: Array) -> bool:
+def has_room(a: Array, b: Array, c: Array) -> bool:
     """Return whether no step of Boldo & Melquiond's method can overflow or underflow."""
     a, b = np.abs(a), np.abs(b)
     largest_a, largest_b = np.max(a, initial=0), np.max(b, initial=0)
@@ -82,16 +82,16 @@ def _has_room(a: Array, b: Array, c: Array) -> bool:
 
 
 def _boldo_melquiond(a: Array, b: Array, c: Array) -> Array:
-    product, product_error = _two_product(a, b)
-    high, low = _two_sum(c, product_error)
-    high, high_error = _two_sum(product, high)
+    product, product_error = two_product(a, b)
+    high, low = two_sum(c, product_error)
+    high, high_error = two_sum(product, high)
     result = high + _sum_to_odd(low, high_error)
     # A zero here has lost its sign; the plain operations give the right one.
     np.copyto(result, product + c, where=result == 0)
     return result
 
 
-def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
+def two_product(a: Array, b: Array) -> tuple[Array, Array]:
     """Return the rounded a * b and its error, exactly (Dekker 1971)."""
     a_high, a_low = _split(a)
     b_high, b_low = _split(b)
@@ -110,7 +110,7 @@ def _split(x: Array) -> tuple[Array, Array]:
     return high, x - high
 
 
-def _two_sum(x: Array, y: Array) -> tuple[Array, Array]:
+def two_sum(x: Array, y: Array) -> tuple[Array, Array]:
     """Return the rounded x + y and its error, exactly (Knuth)."""
     total = x + y
     y_part = total - x
@@ -123,7 +123,7 @@ def _two_sum(x: Array, y: Array) -> tuple[Array, Array]:
 
 def _sum_to_odd(x: Array, y: Array) -> Array:
     """Return x + y rounded to odd: cut toward zero, the last bit set if anything was cut off."""
-    total, error = _two_sum(x, y)
+    total, error = two_sum(x, y)
     bits = total.view(np.int64)
     odd = bits ^ error.view(np.int64)
     odd >>= 63  # -1 where the rounding went away from zero: the error has the other sign

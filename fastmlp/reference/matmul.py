@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import Array, like, matrix, output, product_shapes, real_arrays, remembered
-from .fma import fma
+from .chains import chain
 
 LEAF = 256
 
@@ -36,10 +36,8 @@ def tree(leaves: list[Array]) -> Array:
 
 def matmul(a: Array, b: Array) -> Array:
     """Return a @ b for matrices of one dtype (M, K) and (K, N), by the portable arithmetic."""
-    zero = np.zeros((a.shape[0], b.shape[1]), a.dtype)
-    return tree_of_chains(
-        a.shape[1], lambda k, total: fma(a[:, k, np.newaxis], b[np.newaxis, k], total), zero
-    )
+    starts = range(0, max(len(b), 1), LEAF)
+    return tree([chain(a[:, k : k + LEAF], b[k : k + LEAF]) for k in starts])
 
 
 class Matmul:
