@@ -13,6 +13,7 @@ SMALLEST_PARALLEL_WORK = 1 << 18
 
 _num_threads: int | None = None  # until set_num_threads, what the process may use
 _outlived_by_fork = False  # in a child whose parent had OpenMP's threads
+_under_way: list[None] = []  # one for each call that has a share of the threads
 
 
 def set_num_threads(num_threads: int) -> None:
@@ -54,6 +55,23 @@ def threads_for(work: int) -> int:
     return count if count > 1 and _may_start_threads() else 1
 
 
+class Share:
+    """A call's part of so many threads, beside the calls that other Python threads are in.
+
+    If each took all of them, those of two calls would wait for each other's.
+    """
+
+    def __init__(self, num_threads: int) -> None:
+        self.num_threads = num_threads
+
+    def __enter__(self) -> int:
+        _under_way.append(None)
+        return max(1, self.num_threads // len(_under_way))
+
+    def __exit__(self, *_: object) -> None:
+        _under_way.pop()
+
+
 def _may_start_threads() -> bool:
     """Tell whether a parallel call is safe here: Numba ends the process where it isn't.
 
@@ -84,6 +102,7 @@ def _after_fork() -> None:
     """In a forked child stay serial: OpenMP's threads neither outlive a fork nor start again."""
     global _num_threads, _outlived_by_fork
     _num_threads = 1
+    _under_way.clear()
     _outlived_by_fork = _threading_layer() == "omp"
 
 

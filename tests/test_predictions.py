@@ -1,6 +1,8 @@
 """Predictions of every kind: one compiled call each, the reference's bits, and `out`."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -170,6 +172,26 @@ def test_a_refused_x_leaves_out_alone(module, method):
     with pytest.raises(ValueError, match=r"^x: expected \(samples, ...\) with 6 numbers"):
         getattr(model, method)(x[:, :5], out=out)
     assert_same_bits(out, before)
+
+
+def test_calls_at_once_share_the_threads():
+    model, x = fastmlp.MLP([6, 3, 4], rng=2), floats(3, (200, 6), np.float32)
+    expected, given, inside = model.predict_proba(x), [], threading.Barrier(3, timeout=60)
+    it = model._predictors["predict_proba"]
+
+    def run(*arguments):
+        given.append(arguments[-1])
+        if len(given) < 4:
+            inside.wait()
+        return it.run(*arguments)
+
+    model._predictors["predict_proba"] = it._replace(run=run)
+    with with_threads(2), ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda _: model.predict_proba(x), range(3)))
+        results.append(model.predict_proba(x))
+    assert given == [2, 1, 1, 2]
+    for result in results:
+        assert_same_bits(result, expected)
 
 
 def test_no_two_operations_of_a_plan_have_one_name():

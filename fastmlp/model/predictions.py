@@ -10,7 +10,7 @@ from ..checks import Array
 from ..plan.predict import FEW, MANY, SOME, Prediction, plan_prediction
 from ..plan.table import Plan
 from ..reference.losses import Loss
-from ..threads import threads_for
+from ..threads import Share, threads_for
 from .addresses import shared_words, this_machine
 from .goals import Goal
 from .losses import CROSS_ENTROPY
@@ -40,22 +40,27 @@ class Predictor(NamedTuple):
 
     def fill(self, x: Array, result: Array) -> int:
         """Write the goal's result for x (N, inputs), both contiguous; return what `run` tells."""
-        threads = threads_for(len(x) * self.parameters.size)
         if result.dtype is _NO_INTEGERS.dtype:
             integers = result if result.ndim == 1 else result.reshape(-1)
-            return int(self.run(x, self.words, integers, _NO_REALS[x.itemsize], threads))
+            return self._run(x, self.words, integers, _NO_REALS[x.itemsize])
         reals = result if result.ndim == 2 else result[:, np.newaxis]
-        return int(self.run(x, self.words, _NO_INTEGERS, reals, threads))
+        return self._run(x, self.words, _NO_INTEGERS, reals)
 
     def losses(self, x: Array, y: Array) -> tuple[Array, int]:
         """Return the losses (N,) of x (N, inputs) beside labels or targets, and how many hits."""
-        losses, threads = np.empty(len(x), x.dtype), threads_for(len(x) * self.parameters.size)
-        labels, words = y, self.words
+        losses, labels, words = np.empty(len(x), x.dtype), y, self.words
         if not words[execute.INTEGERS]:
             labels, words = _NO_INTEGERS, words.copy()
             words[execute.TARGETS] = y.ctypes.data
-        found = self.run(x, words, labels, losses[:, np.newaxis], threads)
+        found = self._run(x, words, labels, losses[:, np.newaxis])
         return losses, found >> HITS_BIT
+
+    def _run(self, x: Array, words: Array, integers: Array, reals: Array) -> int:
+        threads = threads_for(len(x) * self.parameters.size)
+        if threads == 1:
+            return int(self.run(x, words, integers, reals, 1))
+        with Share(threads) as mine:
+            return int(self.run(x, words, integers, reals, mine))
 
 
 def predictor(
