@@ -27,6 +27,7 @@ SMALL_CASES = [
     *(cases.rowwise(name, "float64", 12, 10) for name in ("tanh", "logistic", "silu", "gelu")),
     cases.rowwise("leaky_relu", "float64", 12, 10),
     cases.predict("float32", 13, (20, 8, 10)),
+    cases.predict("float32", 13, (20, 8, 10), "predict_proba"),
     *(cases.update(name, "float32") for name in cases.UPDATES),
     cases.train("float32", 50, (20, 8, 6, 10), 16),  # the last batch has 2 samples
     cases.train("float64", 50, (20, 8, 10), 50),

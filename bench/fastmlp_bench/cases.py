@@ -176,18 +176,20 @@ def data(samples: int, inputs: int, dtype: str) -> tuple[Array, Array]:
     return random.random((samples, inputs), np.dtype(dtype).type), random.integers(0, 10, samples)
 
 
-def predict(dtype: str, samples: int, sizes: Sequence[int], **fields: Any) -> Case:
-    """The class of each sample of a batch."""
+def predict(
+    dtype: str, samples: int, sizes: Sequence[int], operation: str = "predict", **fields: Any
+) -> Case:
+    """The class of each sample of a batch, or another prediction."""
 
     def make() -> tuple[tuple[Any, ...], Error]:
         x, _ = data(samples, sizes[0], dtype)
         parameters = initial_parameters(sizes, dtype)
-        return (x, parameters), _checked_by_rows("predict", x, parameters)
+        return (x, parameters), _checked_by_rows(operation, x, parameters)
 
     weights = _weights(sizes)
     counts = 2 * samples * weights, (samples * sizes[0] + weights) * np.dtype(dtype).itemsize
     shape = f"{samples} x {'-'.join(map(str, sizes))}"
-    return Case("predict", shape, dtype, *counts, make, TOLERANCE[dtype], **fields)
+    return Case(operation, shape, dtype, *counts, make, TOLERANCE[dtype], **fields)
 
 
 def train(
@@ -273,7 +275,11 @@ FULL = [
     layer("float64", 60_000, 784, 100),
     *(matmul(dtype, 60_000, 784, 100, transposed=True) for dtype in ("float32", "float64")),
     matmul("float32", 1024, 1024, 1024),
-    *(predict("float32", samples, SMALL) for samples in (1, 32, 10_000)),
+    *(
+        predict("float32", samples, SMALL, operation)
+        for operation in ("predict", "predict_proba")
+        for samples in (1, 32, 10_000)
+    ),
     *(rowwise("log_softmax", "float32", *shape) for shape in ((60_000, 10), (4096, 1000))),
     *(update(operation, "float32") for operation in UPDATES),
     *(train(dtype, 60_000, SMALL, 60_000) for dtype in ("float32", "float64")),

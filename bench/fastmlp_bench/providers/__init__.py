@@ -9,6 +9,7 @@ matmul(x, W)                 x @ W
 relu, softmax, log, log_softmax(x, grad_y)   (forward(x), backward(grad_y))
 tanh, logistic, silu, gelu, leaky_relu(x, grad_y)   the same
 predict(x, parameters)       the class of each sample; parameters: W1, W2, ..., biases as last rows
+predict_proba(x, parameters) the probabilities of its classes
 sgd, momentum, nesterov, adam, adamw(p, g)   p after an update; a copy of p changes with each call
 train(x, y, parameters, batch_size, learning_rate)
     [W1, b1, W2, b2, ...] after one more epoch of plain sgd on the mean loss of each batch, in

@@ -50,9 +50,17 @@ def _forward_and_backward(function: Any, x: jax.Array, g: jax.Array) -> tuple[ja
 
 
 def predict(x: Array, parameters: list[Array]) -> Call:
+    return _forward(x, parameters, partial(jnp.argmax, axis=1))
+
+
+def predict_proba(x: Array, parameters: list[Array]) -> Call:
+    return _forward(x, parameters, partial(jax.nn.softmax, axis=1))
+
+
+def _forward(x: Array, parameters: list[Array], head: Any) -> Call:
     jx = jax.device_put(x)
     layers = [(jax.device_put(W[:-1]), jax.device_put(W[-1])) for W in parameters]
-    compiled = jax.jit(lambda x, layers: jnp.argmax(_logits(layers, x), axis=1))
+    compiled = jax.jit(lambda x, layers: head(_logits(layers, x)))
     return lambda: compiled(jx, layers).block_until_ready()
 
 

@@ -1,5 +1,7 @@
 """NumPy at its best: every result in memory that is there already, operations in place."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from . import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, Array, Call, batches, one_hot_rows, split
@@ -49,6 +51,20 @@ def log_softmax(x: Array, grad_y: Array) -> Call:
 
 
 def predict(x: Array, parameters: list[Array]) -> Call:
+    return _forward(x, parameters, lambda z: np.argmax(z, axis=1))
+
+
+def predict_proba(x: Array, parameters: list[Array]) -> Call:
+    def softmax(z: Array) -> Array:
+        z -= z.max(axis=1, keepdims=True)
+        np.exp(z, out=z)
+        z /= z.sum(axis=1, keepdims=True)
+        return z
+
+    return _forward(x, parameters, softmax)
+
+
+def _forward(x: Array, parameters: list[Array], head: Callable[[Array], Array]) -> Call:
     layers = split(parameters)
 
     def call() -> Array:
@@ -58,7 +74,7 @@ def predict(x: Array, parameters: list[Array]) -> Call:
             h += b
             np.maximum(h, 0, out=h)
         W, b = layers[-1]
-        return np.argmax(h @ W + b, axis=1)
+        return head(h @ W + b)
 
     return call
 

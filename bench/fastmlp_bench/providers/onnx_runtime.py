@@ -10,16 +10,25 @@ from . import Array, Call
 
 
 def predict(x: Array, parameters: list[Array]) -> Call:
+    head = helper.make_node("ArgMax", ["z"], ["result"], axis=1, keepdims=0)
+    return _forward(x, parameters, head, np.empty(len(x), np.int64))
+
+
+def predict_proba(x: Array, parameters: list[Array]) -> Call:
+    result = np.empty((len(x), parameters[-1].shape[1]), x.dtype)
+    return _forward(x, parameters, helper.make_node("Softmax", ["z"], ["result"], axis=1), result)
+
+
+def _forward(x: Array, parameters: list[Array], head: onnx.NodeProto, like: Array) -> Call:
     options = onnxruntime.SessionOptions()
     # A single row is faster on one thread.
     options.intra_op_num_threads = threads() if len(x) > 1 else 1
-    session = onnxruntime.InferenceSession(
-        _model(x, parameters).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    model = graph(len(x), parameters, head).SerializeToString()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
     binding.bind_ortvalue_input("x", onnxruntime.OrtValue.ortvalue_from_numpy(x))
-    result = onnxruntime.OrtValue.ortvalue_from_shape_and_type([len(x)], np.int64)
-    binding.bind_ortvalue_output("classes", result)
+    result = onnxruntime.OrtValue.ortvalue_from_numpy(like)
+    binding.bind_ortvalue_output("result", result)
 
     def call() -> Array:
         session.run_with_iobinding(binding)
@@ -28,21 +37,25 @@ def predict(x: Array, parameters: list[Array]) -> Call:
     return call
 
 
-def _model(x: Array, parameters: list[Array]) -> onnx.ModelProto:
+def graph(rows: int | str, parameters: list[Array], head: onnx.NodeProto) -> onnx.ModelProto:
+    """Return the network as a graph from x to its head's result; rows: a name for any number."""
     nodes, weights, h = [], [], "x"
     for layer, W in enumerate(parameters, start=1):
         weights += [
             numpy_helper.from_array(W[:-1].copy(), f"W{layer}"),
             numpy_helper.from_array(W[-1].copy(), f"b{layer}"),
         ]
-        nodes.append(helper.make_node("Gemm", [h, f"W{layer}", f"b{layer}"], [f"h{layer}"]))
-        h = f"h{layer}"
+        name = "z" if layer == len(parameters) else f"h{layer}"
+        nodes.append(helper.make_node("Gemm", [h, f"W{layer}", f"b{layer}"], [name]))
+        h = name
         if layer < len(parameters):
             nodes.append(helper.make_node("Relu", [h], [f"r{layer}"]))
             h = f"r{layer}"
-    nodes.append(helper.make_node("ArgMax", [h], ["classes"], axis=1, keepdims=0))
-    real = TensorProto.FLOAT if x.dtype == np.float32 else TensorProto.DOUBLE
-    inputs = [helper.make_tensor_value_info("x", real, list(x.shape))]
-    outputs = [helper.make_tensor_value_info("classes", TensorProto.INT64, [len(x)])]
-    graph = helper.make_graph(nodes, "mlp", inputs, outputs, weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    real = TensorProto.FLOAT if parameters[0].dtype == np.float32 else TensorProto.DOUBLE
+    inputs = [helper.make_tensor_value_info("x", real, [rows, len(parameters[0]) - 1])]
+    result = (TensorProto.INT64, [rows])
+    if head.op_type == "Softmax":
+        result = (real, [rows, parameters[-1].shape[1]])
+    outputs = [helper.make_tensor_value_info("result", *result)]
+    made = helper.make_graph([*nodes, head], "mlp", inputs, outputs, weights)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -44,6 +44,10 @@ class Package:
         model = self.model_of(parameters)
         return lambda: model.predict(x)
 
+    def predict_proba(self, x: Array, parameters: list[Array]) -> Call:
+        model = self.model_of(parameters)
+        return lambda: model.predict_proba(x)
+
     def sgd(self, p: Array, g: Array) -> Call:
         p = p.copy()
 

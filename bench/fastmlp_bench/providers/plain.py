@@ -18,6 +18,6 @@ _package = Package(reference)
 relu, log = _package.relu, _package.log
 tanh, logistic, silu, gelu, leaky_relu = map(_package.activation, ACTIVATIONS)
 softmax, log_softmax = _package.softmax, _package.log_softmax
-predict = _package.predict
+predict, predict_proba = _package.predict, _package.predict_proba
 sgd, momentum, nesterov = _package.sgd, _package.momentum, _package.nesterov
 adam, adamw = _package.adam, _package.adamw

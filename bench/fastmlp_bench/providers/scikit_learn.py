@@ -29,9 +29,18 @@ def _set_weights(model: MLPClassifier | MLPRegressor, parameters: list[Array]) -
 
 
 def predict(x: Array, parameters: list[Array]) -> Call:
-    start = np.zeros_like(x, shape=(1, x.shape[1]))
-    classifier = _classifier(start, np.zeros(1, np.int64), parameters, batch_size=1)
+    classifier = _fitted(x, parameters)
     return lambda: classifier.predict(x)
+
+
+def predict_proba(x: Array, parameters: list[Array]) -> Call:
+    classifier = _fitted(x, parameters)
+    return lambda: classifier.predict_proba(x)
+
+
+def _fitted(x: Array, parameters: list[Array]) -> MLPClassifier:
+    start = np.zeros_like(x, shape=(1, x.shape[1]))
+    return _classifier(start, np.zeros(1, np.int64), parameters, batch_size=1)
 
 
 def train(

@@ -106,6 +106,16 @@ def log_softmax(x: Array, grad_y: Array) -> Call:
 
 
 def predict(x: Array, parameters: list[Array]) -> Call:
+    return _forward(x, parameters, lambda z: z.argmax(1))
+
+
+def predict_proba(x: Array, parameters: list[Array]) -> Call:
+    return _forward(x, parameters, lambda z: torch.softmax(z, 1))
+
+
+def _forward(
+    x: Array, parameters: list[Array], head: Callable[[torch.Tensor], torch.Tensor]
+) -> Call:
     tx = torch.from_numpy(x)
     layers = [
         (torch.from_numpy(np.ascontiguousarray(W[:-1].T)), torch.from_numpy(W[-1].copy()))
@@ -118,7 +128,7 @@ def predict(x: Array, parameters: list[Array]) -> Call:
             h = tx
             for W, b in layers[:-1]:
                 h = torch.relu_(linear(h, W, b))
-            return linear(h, *layers[-1]).argmax(1)
+            return head(linear(h, *layers[-1]))
 
     return call
 
