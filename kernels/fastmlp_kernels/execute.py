@@ -231,13 +231,17 @@ CODE, PLACE, INPUTS, MOST_FEW, FEWEST_MANY, TARGETS, INTEGERS, REALS = range(8)
 
 
 @jit
-def _set_tables(shared, rows, place):
-    """Write programs, stages and tasks for so many rows to an address; return the end.
+def _rows_each(rows, threads):
+    """How many rows a task has, whole tiles of 4: each thread has as many tasks as the others."""
+    mine = max(1, (rows + threads - 1) // threads)
+    tasks = (mine + BLOCK_ROWS - 1) // BLOCK_ROWS
+    return ((mine + tasks - 1) // tasks + 3) // 4 * 4
 
-    A task has whole tiles of 8 rows, few enough that every thread has one.
-    """
+
+@jit
+def _set_tables(shared, rows, each, place):
+    """Write programs, stages and tasks of so many rows each to an address; return the end."""
     threads, packs = word(shared, THREADS), word(shared, PACKS)
-    each = max(1, min(BLOCK_ROWS, ((rows + threads - 1) // threads + 7) // 8 * 8, rows))
     blocks = (rows + each - 1) // each
     stages = place + 8 * 8
     tasks = stages + 2 * (1 + threads) * 8
@@ -286,9 +290,10 @@ def predict(x, plans, integers, reals, num_threads):
     if rows >= plans[FEWEST_MANY]:
         which = 2
     words = plans[HEAD + which * SHARED_WORDS : HEAD + (which + 1) * SHARED_WORDS]
-    threads = num_threads
+    each = _rows_each(rows, num_threads)
+    threads = min(num_threads, max(1, words[PACKS], (rows + each - 1) // each))
     size = (TEAM_LINES + threads) * LINE + threads * words[OWN_BYTES] + words[ROOM]
-    tables = 8 + 2 * (1 + threads) + (words[PACKS] + rows // 8 + 2 * threads + 1) * TASK_WORDS
+    tables = 8 + 2 * (1 + threads) + (words[PACKS] + rows // 4 + 1) * TASK_WORDS
     memory = np.empty(SHARED_WORDS + size // 8 + tables + 8, np.int64)
     shared = memory[:SHARED_WORDS]
     for number in range(SHARED_WORDS):
@@ -300,7 +305,7 @@ def predict(x, plans, integers, reals, num_threads):
     if plans[TARGETS]:
         shared[LABELS] = plans[TARGETS]
     shared[LOSSES] = address(reals)
-    _set_tables(address(shared), rows, shared[BUFFERS] + words[ROOM])
+    _set_tables(address(shared), rows, each, shared[BUFFERS] + words[ROOM])
     run_team(plans[CODE], shared, threads)
     found = 1 + 2 * shared[FAILED] + 4 * shared[NEGATIVE] + 8 * count_hits(address(shared))
     keep_alive(memory)
