@@ -3,6 +3,8 @@
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .checks import integer, shape_error
 from .thread_limits import default_limit, most_threads
@@ -14,6 +16,7 @@ SMALLEST_PARALLEL_WORK = 1 << 18
 _num_threads: int | None = None  # until set_num_threads, what the process may use
 _outlived_by_fork = False  # in a child whose parent had OpenMP's threads
 _under_way: list[None] = []  # one for each call that has a share of the threads
+_here = threading.local()  # most: of this Python thread alone, see at_most
 
 
 def set_num_threads(num_threads: int) -> None:
@@ -47,11 +50,23 @@ def get_num_threads() -> int:
     return _num_threads or default_limit().threads
 
 
+@contextmanager
+def at_most(num_threads: int | None) -> Iterator[None]:
+    """In the block, calls of this Python thread use no more threads than that; None: as ever."""
+    before = getattr(_here, "most", None)
+    _here.most = before if num_threads is None else num_threads
+    try:
+        yield
+    finally:
+        _here.most = before
+
+
 def threads_for(work: int) -> int:
     """Return the threads worth starting for `work` multiply-adds (or elements times their cost)."""
     if work < SMALLEST_PARALLEL_WORK:
         return 1
     count = get_num_threads()
+    count = min(count, getattr(_here, "most", None) or count)
     return count if count > 1 and _may_start_threads() else 1
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as Kingma & Ba (2015) propose
 MOST_STEPS = 4096  # whose constants are made at once
-MOST_POWERS = 1 << 16  # behind it, 1 - beta^t is 1 for both betas
+MOST_POWERS = 1 << 16  # behind it, 1 - beta^t is 1 for both betas; greater ones have all
 
 
 class Data(NamedTuple):
@@ -49,12 +49,15 @@ class Data(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """The steps of a training: rates has an element for each step of all epochs."""
+    """The steps of a training: rates has an element for each step of all epochs.
+
+    weight_decay: one, or one for each step of all epochs.
+    """
 
     optimizer: str
     rates: Array
     momentum: float
-    weight_decay: float
+    weight_decay: float | Array
     batch_size: int
     epochs: int
     largest_rate: float  # without its sign
@@ -62,13 +65,21 @@ class Schedule(NamedTuple):
     max_norm: float  # inf for none
     decay_bias: bool  # true without decay
     done: int = 0  # steps that the optimizer has made before
+    beta1: float = BETA1
+    beta2: float = BETA2
+    epsilon: float = EPSILON
 
     def rides(self, dtype: np.dtype[Any]) -> bool:
         """Return whether an update is W - rate * gradient, with finite rates of a dtype."""
         # Rounded to float32, a number is infinite from its largest and half of the last place on.
         limit = 2.0**128 - 2.0**103 if dtype.itemsize == 4 else math.inf
-        simple = self.optimizer == "sgd" and self.weight_decay == 0 and self.max_norm == math.inf
-        return simple and self.largest_rate < limit
+        simple = self.optimizer == "sgd" and self.max_norm == math.inf
+        return simple and self.largest_rate < limit and not np.any(self.weight_decay)
+
+    def decay(self, step: int) -> float:
+        """Return the weight decay of a step, counted from the first epoch on."""
+        decay = self.weight_decay
+        return float(decay[step]) if isinstance(decay, np.ndarray) else decay
 
     def steps(self, epoch: int) -> range:
         """Return the numbers of an epoch's steps, counted from the first epoch on."""
@@ -94,20 +105,21 @@ class Schedule(NamedTuple):
     def _constants(self, steps: range) -> Array:
         rates = self.rates[steps.start : steps.stop]
         constants = np.zeros((len(steps), CONSTANTS_EACH))
-        constants[:, 0] = self.weight_decay
+        decay = np.broadcast_to(self.weight_decay, len(self.rates))[steps.start : steps.stop]
+        constants[:, 0] = decay
         if self.optimizer == "adamw":
             with np.errstate(over="ignore"):
-                constants[:, 0] = 1 - rates * self.weight_decay
+                constants[:, 0] = 1 - rates * decay
         if self.optimizer in ("adam", "adamw"):
             b1, b2 = (
                 powers(beta, range(self.done + steps.start + 1, self.done + steps.stop + 1))
-                for beta in (BETA1, BETA2)
+                for beta in (self.beta1, self.beta2)
             )
-            constants[:, 1:5] = BETA1, 1 - BETA1, BETA2, 1 - BETA2
+            constants[:, 1:5] = self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2
             constants[:, 5], constants[:, 6], constants[:, 7] = (
                 rates / (1 - b1),
                 np.sqrt(1 - b2),
-                EPSILON,
+                self.epsilon,
             )
         else:
             constants[:, 1], constants[:, 2] = rates, self.momentum
@@ -117,7 +129,8 @@ class Schedule(NamedTuple):
 def powers(base: float, exponents: range) -> Array:
     """Return base^t for each t >= 1, by repeated multiplication; behind MOST_POWERS, its power."""
     first, last = exponents.start, exponents.stop - 1
-    table = _powers(base, min(1 << last.bit_length(), MOST_POWERS))
+    count = 1 << last.bit_length()
+    table = _powers(base, min(count, MOST_POWERS) if base <= BETA2 else count)
     if last <= len(table):
         return np.asarray(table[first - 1 : last])
     return np.asarray(table[np.minimum(np.arange(first, last + 1), len(table)) - 1])

@@ -127,14 +127,24 @@ def total(values: Array) -> float:
         return float(np.add.accumulate(values)[-1]) if len(values) else 0.0
 
 
-def scales(weight: Array, batch_size: int, dtype: np.dtype[Any]) -> Array:
-    """Return the scale (samples,) of each sample in its batch; weights in the visited order."""
+def batch_totals(weight: Array, batch_size: int) -> Array:
+    """Return the sum of each batch's weights (batches,); weights in the visited order."""
     whole = len(weight) // batch_size * batch_size
     rows = weight[:whole].reshape(-1, batch_size)
-    totals = np.repeat(np.add.accumulate(rows, axis=1)[:, -1], batch_size)
-    rest = np.full(len(weight) - whole, total(weight[whole:]))
+    rest = [total(weight[whole:])] if whole < len(weight) else []
+    return np.concatenate([np.add.accumulate(rows, axis=1)[:, -1], rest])
+
+
+def scales(
+    weight: Array, batch_size: int, dtype: np.dtype[Any], totals: Array | None = None
+) -> Array:
+    """Return the scale (samples,) of each sample in its batch; weights in the visited order.
+
+    totals (batches,): what the batches' weights are divided by, None: their sums.
+    """
+    totals = batch_totals(weight, batch_size) if totals is None else totals
     with np.errstate(all="ignore"):
-        scale = weight / np.concatenate([totals, rest])
+        scale = weight / np.repeat(totals, batch_size)[: len(weight)]
         return np.where(weight > 0, scale, 0.0).astype(dtype)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import Array
-from .fit_checks import BETA1, BETA2, EPSILON, Schedule
+from .fit_checks import Schedule
 
 if TYPE_CHECKING:
     from .estimator import Estimator
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 def update(model: "Estimator", schedule: Schedule, state: list[list[Array]], step: int) -> None:
     """Change the parameters of a model by its gradients, and the state: one list for each array."""
-    rate = float(schedule.rates[step])
+    rate, decay = float(schedule.rates[step]), schedule.decay(step)
     with np.errstate(all="ignore"):
         if schedule.max_norm < math.inf:
             _clip(model, schedule.max_norm)
-        if schedule.weight_decay != 0:
-            _decay(model, schedule, rate)
-    adam = (*state, schedule.done + step + 1, rate, BETA1, BETA2, EPSILON)
+        if decay != 0:
+            _decay(model, schedule, rate, decay)
+    constants = schedule.beta1, schedule.beta2, schedule.epsilon
+    adam = (*state, schedule.done + step + 1, rate, *constants)
     more: tuple[Any, ...] = {
         "sgd": (rate,),
         "momentum": (*state, rate, schedule.momentum),
@@ -39,10 +40,10 @@ def _clip(model: "Estimator", max_norm: float) -> None:
         gradients[...] = gradients * model.dtype.type(max_norm / norm)
 
 
-def _decay(model: "Estimator", schedule: Schedule, rate: float) -> None:
+def _decay(model: "Estimator", schedule: Schedule, rate: float, weight_decay: float) -> None:
     """Add weight_decay * W to the gradients; AdamW's decay is of W itself, keep * W."""
-    decay = model.dtype.type(schedule.weight_decay)
-    keep = model.dtype.type(1 - rate * schedule.weight_decay)
+    decay = model.dtype.type(weight_decay)
+    keep = model.dtype.type(1 - rate * weight_decay)
     for inputs, W, gradient in zip(model.sizes, model.parameters, model.gradients, strict=False):
         rows = slice(None if schedule.decay_bias else inputs)
         if schedule.optimizer == "adamw":

@@ -1,0 +1,95 @@
+"""How samples count in scikit-learn's batches: in the gradient, the weight decay and the loss.
+
+scikit-learn's gradient of a batch is sum(w * (outputs - y)) / sum(w), its weight decay
+alpha * W / sum(w), of weights W only. fastmlp's losses are means over outputs, and its squared
+error has no half; `factors` are the differences.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..checks import Array
+from ..model.mlp import MLP
+from ..model.sample_weights import batch_totals, scales, total
+
+
+class Visit(NamedTuple):
+    """An epoch's samples in their order: what kernels take, and shares (N,) of the loss.
+
+    scales: see `Samples`. decays (steps,): the weight decay of each.
+    """
+
+    scales: Array | None
+    decays: Array
+    shares: Array
+
+
+def factors(model: MLP) -> tuple[float, float]:
+    """Return by what fastmlp's gradient and loss become scikit-learn's."""
+    outputs = float(model.sizes[-1])
+    return {
+        "cross_entropy": (1.0, 1.0),
+        "binary_cross_entropy": (outputs, outputs),
+        "squared_error": (outputs / 2, 0.5),
+        "poisson": (outputs, outputs),
+    }[model.loss_name]
+
+
+class Batches:
+    """The batches of an epoch."""
+
+    def __init__(self, model: MLP, y: Array, weight: Array | None, size: int, alpha: float) -> None:
+        self.size, self.alpha, self.weight, self.samples = size, alpha, weight, len(y)
+        self.factor, self.loss_factor = factors(model)
+        self.dtype = model.dtype
+        self.sizes = batch_totals(np.ones(len(y)), size)  # of the batches
+        self.rest = _rest_of_deviance(model, y) if model.loss_name == "poisson" else None
+        self._same = self._visit(np.ones(len(y))) if weight is None else None
+
+    def visit(self, order: Array | None) -> Visit:
+        """Return what an epoch in this order needs; None: as samples lie."""
+        if self._same is not None:
+            return self._same
+        assert self.weight is not None
+        return self._visit(self.weight if order is None else self.weight[order])
+
+    def _visit(self, weight: Array) -> Visit:
+        totals = batch_totals(weight, self.size)
+        scale = None
+        if self.weight is not None or self.factor != 1:
+            scale = scales(weight, self.size, self.dtype, totals / self.factor)
+        with np.errstate(all="ignore"):  # weights of a batch may all be 0
+            decays = np.where(totals > 0, self.alpha / totals, 0.0)
+        share = np.repeat(self.sizes / self.samples, self.size)[: self.samples]
+        return Visit(scale, decays, share * scales(weight, self.size, np.dtype(np.float64), totals))
+
+    def loss(self, visit: Visit, order: Array | None, losses: Array, squares: Array) -> float:
+        """Return scikit-learn's loss of an epoch, the weight decay's part in it.
+
+        losses (N,): fastmlp's, in the order; squares (steps,): the sum of W^2 before each step.
+        """
+        losses = losses.astype(np.float64)
+        if self.rest is not None:
+            losses += self.rest if order is None else self.rest[order]
+        with np.errstate(all="ignore"):
+            mean = self.loss_factor * total(np.where(visit.shares > 0, visit.shares * losses, 0.0))
+            penalty = 0.5 * visit.decays * squares * (self.sizes / self.samples)
+            return mean + total(penalty)
+
+
+def squares_of_weights(model: MLP, flat_parameters: Array) -> float:
+    """Return the sum of W^2 over all weights, no biases; one after the other in float64."""
+    whole, start = 0.0, 0
+    for rows, columns in model._shapes():
+        W = flat_parameters[start : start + (rows - 1) * columns].astype(np.float64)
+        whole, start = whole + total(W * W), start + rows * columns
+    return whole
+
+
+def _rest_of_deviance(model: MLP, y: Array) -> Array:
+    """Return the mean over outputs of y * log(y) - y, which fastmlp's poisson loss leaves out."""
+    y = y.astype(np.float64)
+    with np.errstate(all="ignore"):
+        rest = np.where(y > 0, y * model._elementary().log(y), 0.0) - y
+    return np.asarray(np.add.accumulate(rest, axis=1)[:, -1] / y.shape[1])
