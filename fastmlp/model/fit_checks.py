@@ -105,7 +105,9 @@ class Schedule(NamedTuple):
     def _constants(self, steps: range) -> Array:
         rates = self.rates[steps.start : steps.stop]
         constants = np.zeros((len(steps), CONSTANTS_EACH))
-        decay = np.broadcast_to(self.weight_decay, len(self.rates))[steps.start : steps.stop]
+        decay = self.weight_decay
+        if isinstance(decay, np.ndarray):
+            decay = decay[steps.start : steps.stop]
         constants[:, 0] = decay
         if self.optimizer == "adamw":
             with np.errstate(over="ignore"):

@@ -12,7 +12,7 @@ from ..model.losses import checked_y
 from ..model.mlp import MLP
 from ..model.parameters import uniform
 from ..threads import at_most
-from .compat import SparseInput, sample_weights
+from .compat import Tagged, sample_weights
 from .inputs import Table
 from .lbfgs import minimize_loss
 from .training import train
@@ -41,7 +41,7 @@ class Arrays(list[Array]):
         array[...] = value
 
 
-class BaseMLP(SparseInput):
+class BaseMLP(Tagged):
     """A multilayer perceptron as scikit-learn's estimators are."""
 
     _has_classes: ClassVar[bool]
@@ -183,7 +183,7 @@ class BaseMLP(SparseInput):
         return self
 
     def _make(self, X: Any, y: Array, hidden: list[int], generator: np.random.PCG64) -> None:
-        """Make the model, with scikit-learn's initial weights and biases: Glorot & Bengio (2010)."""
+        """Make the model with scikit-learn's initial weights and biases: Glorot & Bengio, 2010."""
         loss, self.out_activation_ = self._head(y)
         self.n_outputs_ = self._count_outputs(y)
         self.n_layers_ = len(hidden) + 2
@@ -195,18 +195,18 @@ class BaseMLP(SparseInput):
         self._model, self._rate = model, float(self.learning_rate_init)
         self.n_iter_ = self.t_ = self._no_improvement_count = 0
         for name in ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
 
     def _refuse_other_model(self, hidden: list[int]) -> None:
         """Raise where the model that shall be trained further has other layers."""
         model = self._model
-        expected = list(model.sizes[1:-1]), list(model.activation)
-        given = hidden, [self.activation] * len(hidden)
+        expected = list(model.sizes[1:-1]), list(model.activation), model.loss_name
+        loss = getattr(self, "loss", model.loss_name)
+        given = hidden, [self.activation] * len(hidden), loss
         if given != expected:
             raise ValueError(
-                f"hidden_layer_sizes, activation: expected {expected[0]} and {expected[1]}, those "
-                f"of the model that is trained further, got {given[0]} and {given[1]}; "
-                "pass warm_start=False and call fit"
+                f"hidden_layer_sizes, activation, loss: expected {expected}, those of the model "
+                f"that is trained further, got {given}; pass warm_start=False and call fit"
             )
 
     def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
@@ -218,7 +218,7 @@ class BaseMLP(SparseInput):
         raise NotImplementedError
 
     def _count_outputs(self, y: Array) -> int:
-        return y.shape[1]
+        return int(y.shape[1])
 
     def _weights(self, weight: Array | None, y: Array, incremental: bool) -> Array | None:
         return weight
@@ -244,7 +244,7 @@ def _hidden_sizes(sizes: Any) -> list[int]:
 
 def _seed(random_state: Any) -> int:
     """Return the seed of the streams: an integer itself, else one that a RandomState draws."""
-    if isinstance(random_state, numbers.Integral):
+    if isinstance(random_state, int | np.integer):
         return int(random_state)
     return int(check_random_state(random_state).randint(_SEEDS))
 

@@ -17,12 +17,12 @@ from ..model.sample_weights import batch_totals, scales, total
 class Visit(NamedTuple):
     """An epoch's samples in their order: what kernels take, and shares (N,) of the loss.
 
-    scales: see `Samples`. decays (steps,): the weight decay of each.
+    scales: see `Samples`. decays (steps,): the weight decay of each. shares: None for equal ones.
     """
 
     scales: Array | None
     decays: Array
-    shares: Array
+    shares: Array | None
 
 
 def factors(model: MLP) -> tuple[float, float]:
@@ -43,7 +43,7 @@ class Batches:
         self.size, self.alpha, self.weight, self.samples = size, alpha, weight, len(y)
         self.factor, self.loss_factor = factors(model)
         self.dtype = model.dtype
-        self.sizes = batch_totals(np.ones(len(y)), size)  # of the batches
+        self.part = batch_totals(np.ones(len(y)), size) / len(y)  # of each batch
         self.rest = _rest_of_deviance(model, y) if model.loss_name == "poisson" else None
         self._same = self._visit(np.ones(len(y))) if weight is None else None
 
@@ -61,8 +61,11 @@ class Batches:
             scale = scales(weight, self.size, self.dtype, totals / self.factor)
         with np.errstate(all="ignore"):  # weights of a batch may all be 0
             decays = np.where(totals > 0, self.alpha / totals, 0.0)
-        share = np.repeat(self.sizes / self.samples, self.size)[: self.samples]
-        return Visit(scale, decays, share * scales(weight, self.size, np.dtype(np.float64), totals))
+        if self.weight is None:
+            return Visit(scale, decays, None)
+        part = np.repeat(self.part, self.size)[: self.samples]
+        shares = part * scales(weight, self.size, np.dtype(np.float64), totals)
+        return Visit(scale, decays, shares)
 
     def loss(self, visit: Visit, order: Array | None, losses: Array, squares: Array) -> float:
         """Return scikit-learn's loss of an epoch, the weight decay's part in it.
@@ -73,9 +76,11 @@ class Batches:
         if self.rest is not None:
             losses += self.rest if order is None else self.rest[order]
         with np.errstate(all="ignore"):
-            mean = self.loss_factor * total(np.where(visit.shares > 0, visit.shares * losses, 0.0))
-            penalty = 0.5 * visit.decays * squares * (self.sizes / self.samples)
-            return mean + total(penalty)
+            if visit.shares is None:
+                mean = total(losses) / self.samples
+            else:
+                mean = total(np.where(visit.shares > 0, visit.shares * losses, 0.0))
+            return self.loss_factor * mean + 0.5 * total(visit.decays * squares * self.part)
 
 
 def squares_of_weights(model: MLP, flat_parameters: Array) -> float:
@@ -83,7 +88,8 @@ def squares_of_weights(model: MLP, flat_parameters: Array) -> float:
     whole, start = 0.0, 0
     for rows, columns in model._shapes():
         W = flat_parameters[start : start + (rows - 1) * columns].astype(np.float64)
-        whole, start = whole + total(W * W), start + rows * columns
+        with np.errstate(over="ignore"):
+            whole, start = whole + total(W * W), start + rows * columns
     return whole
 
 

@@ -16,7 +16,7 @@ from ..checks import Array
 from ..threads import at_most
 from .base import BaseMLP
 from .compat import MultiLabel
-from .inputs import checked_X, checked_X_y, in_blocks
+from .inputs import checked_rows, checked_samples, in_blocks
 
 
 class MLPClassifier(MultiLabel, ClassifierMixin, BaseMLP):
@@ -130,7 +130,7 @@ class MLPClassifier(MultiLabel, ClassifierMixin, BaseMLP):
 
     def predict(self, X: Any) -> Any:
         """Return the class (N,) of each sample of X (N, features), or its labels (N, labels)."""
-        X, model = checked_X(self, X), self._model
+        X, model = checked_rows(self, X), self._model
         with at_most(self.n_threads):
             codes = in_blocks(lambda rows: model.predict(rows, check_finite=False), X)
         if codes.ndim == 1:
@@ -143,18 +143,18 @@ class MLPClassifier(MultiLabel, ClassifierMixin, BaseMLP):
 
         Their order is that of `classes_`, their dtype that of the weights.
         """
-        X, model = checked_X(self, X), self._model
+        X, model = checked_rows(self, X), self._model
         with at_most(self.n_threads):
             return in_blocks(lambda rows: model.predict_proba(rows, check_finite=False), X)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithms of the probabilities (N, classes) of X (N, features)."""
-        X, model = checked_X(self, X), self._model
+        X, model = checked_rows(self, X), self._model
         with at_most(self.n_threads):
             return in_blocks(lambda rows: model.predict_log_proba(rows, check_finite=False), X)
 
     def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
-        X, y = checked_X_y(self, X, y, reset)
+        X, y = checked_samples(self, X, y, reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):

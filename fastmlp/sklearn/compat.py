@@ -9,7 +9,7 @@ from sklearn.utils.validation import _check_sample_weight
 from ..checks import Array
 
 try:
-    from sklearn.utils.validation import validate_data
+    from sklearn.utils.validation import validate_data as validate_data
 except ImportError:  # before 1.6
 
     def validate_data(estimator: Any, X: Any, y: Any = "no_validation", **how: Any) -> Any:
@@ -29,16 +29,23 @@ def sample_weights(sample_weight: Any, X: Any) -> Array | None:
     return weight + 0.0  # no -0
 
 
-class SparseInput(BaseEstimator):
-    """An estimator that takes sparse matrices, as its tags say: 1.5 has `_more_tags`."""
+class Tagged(BaseEstimator):
+    """An estimator that takes sparse matrices, and no y below 0 for poisson, as its tags say.
+
+    They are `__sklearn_tags__`; 1.5 has `_more_tags`.
+    """
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.target_tags.positive_only = self._is_positive()
         return tags
 
     def _more_tags(self) -> dict[str, Any]:
-        return {"X_types": ["2darray", "sparse"]}
+        return {"X_types": ["2darray", "sparse"], "requires_positive_y": self._is_positive()}
+
+    def _is_positive(self) -> bool:
+        return bool(getattr(self, "loss", None) == "poisson")
 
 
 class MultiLabel:

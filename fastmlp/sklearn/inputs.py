@@ -30,7 +30,7 @@ class Table(NamedTuple):
         return Table(self.X[index], self.y[index], weight)
 
 
-def checked_X_y(estimator: Any, X: Any, y: Any, reset: bool, **how: Any) -> tuple[Any, Any]:
+def checked_samples(estimator: Any, X: Any, y: Any, reset: bool, **how: Any) -> tuple[Any, Any]:
     """Return X in the estimator's dtype and y, checked; reset: its features are these from now on.
 
     A pass for `dtype="input"`: float32 stays so, float16 becomes it, all else float64.
@@ -47,7 +47,7 @@ def checked_X_y(estimator: Any, X: Any, y: Any, reset: bool, **how: Any) -> tupl
     return (X.astype(np.float32) if X.dtype == np.float16 else X), y
 
 
-def checked_X(estimator: Any, X: Any) -> Any:
+def checked_rows(estimator: Any, X: Any) -> Any:
     """Return X in the model's dtype, an array or CSR, for a prediction.
 
     scikit-learn's checks take 50 us. An array of that dtype, without NaN and inf, passes them, if

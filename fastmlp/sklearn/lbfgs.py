@@ -49,7 +49,7 @@ def minimize_loss(estimator: "BaseMLP", table: Table) -> None:
             f"{found.message}\n\nYou might also want to scale the data, or to increase the number "
             f"of iterations (max_iter={estimator.max_iter}).",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -65,7 +65,7 @@ class _Loss:
         self.batches = Batches(self.worker, y, table.weight, len(y), alpha)
         self.visit = self.batches.visit(None)
         self.samples = Samples(X, y, None, self.visit.scales)
-        # The velocity of a first step is the gradient with its decay, and a rate of 0 moves nothing.
+        # A first step's velocity is the gradient with its decay; a rate of 0 moves nothing.
         self.schedule = Schedule(
             "momentum", np.zeros(1), 0.0, self.visit.decays, len(y), 1, 0.0, {}, math.inf,
             not alpha > 0,

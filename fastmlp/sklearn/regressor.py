@@ -11,7 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from ..checks import Array
 from ..threads import at_most
 from .base import BaseMLP
-from .inputs import checked_X, checked_X_y, in_blocks
+from .inputs import checked_rows, checked_samples, in_blocks
 
 
 class MLPRegressor(MultiOutputMixin, RegressorMixin, BaseMLP):
@@ -110,12 +110,12 @@ class MLPRegressor(MultiOutputMixin, RegressorMixin, BaseMLP):
 
     def predict(self, X: Any) -> Array:
         """Return the numbers (N,) or (N, outputs) for X (N, features), in the weights' dtype."""
-        X, model = checked_X(self, X), self._model
+        X, model = checked_rows(self, X), self._model
         with at_most(self.n_threads):
             return in_blocks(lambda rows: model.predict(rows, check_finite=False), X)
 
     def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
-        X, y = checked_X_y(self, X, y, reset, y_numeric=True)
+        X, y = checked_samples(self, X, y, reset, y_numeric=True)
         y = check_array(y, dtype=X.dtype.type, ensure_2d=False, input_name="y")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)

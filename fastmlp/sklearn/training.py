@@ -72,10 +72,10 @@ def train(
                     f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and "
                     "the optimization hasn't converged yet.",
                     ConvergenceWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=4)
+        warnings.warn("Training interrupted by user.", stacklevel=5)
     if held_out is not None and estimator.restore_best:
         keeper.keep(estimator.n_iter_, best, state)
 
@@ -93,7 +93,7 @@ class Epochs:
             if self.part >= self.samples:
                 self.X, self.part = dense(table.X), self.samples
         self.batches = Batches(self.model, self.y, table.weight, batch_size, estimator.alpha)
-        self.squares = squares_of_weights(self.model, self.model.flat_parameters)
+        self.squares = self._squares(self.model.flat_parameters)
 
     def run(self, order: Array | None, state: Kept, rate: float) -> tuple[Array, Kept, float]:
         """Return the parameters, the state and the loss after an epoch at a rate."""
@@ -112,11 +112,14 @@ class Epochs:
             if worker is not self.model:
                 worker.flat_parameters[...] = epoch.parameters
         # W^2 changes little in an epoch: between its ends, as if in a line.
-        before, self.squares = self.squares, squares_of_weights(self.model, epoch.parameters)
-        away = (self.squares - before) / len(decays)
-        squares = before + away * np.arange(len(decays))
+        before, self.squares = self.squares, self._squares(epoch.parameters)
+        with np.errstate(invalid="ignore"):
+            squares = before + (self.squares - before) * (np.arange(len(decays)) / len(decays))
         loss = self.batches.loss(visit, order, np.concatenate(losses), squares)
         return epoch.parameters, (optimizer, done + len(decays), states), loss
+
+    def _squares(self, parameters: Array) -> float:
+        return squares_of_weights(self.model, parameters) if self.estimator.alpha else 0.0
 
     def _samples(self, order: Array | None, mine: slice) -> tuple[Array, Array | None]:
         """Return an array of samples, and the order in which it is visited; None: as it lies."""
@@ -139,7 +142,7 @@ def _batch_size(batch_size: Any, samples: int) -> int:
     if batch_size > samples:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=5,
+            stacklevel=6,
         )
     return min(int(batch_size), samples)
 
@@ -163,7 +166,7 @@ def _start(estimator: "BaseMLP", incremental: bool) -> Kept:
 
 def _start_figures(estimator: "BaseMLP") -> None:
     """Make what a training is watched by, unless it goes on from another that had the same."""
-    own, watches_scores = vars(estimator), estimator.early_stopping
+    own, watches_scores = estimator.__dict__, estimator.early_stopping
     own.setdefault("loss_curve_", [])
     if "best_loss_" not in own or (own["best_loss_"] is None) != watches_scores:
         estimator.best_loss_ = None if watches_scores else np.inf
