@@ -67,8 +67,10 @@ class Batches:
         shares = part * scales(weight, self.size, np.dtype(np.float64), totals)
         return Visit(scale, decays, shares)
 
-    def loss(self, visit: Visit, order: Array | None, losses: Array, squares: Array) -> float:
-        """Return scikit-learn's loss of an epoch, the weight decay's part in it.
+    def loss(
+        self, visit: Visit, order: Array | None, losses: Array, squares: Array, factor: float
+    ) -> float:
+        """Return the loss of an epoch, the weight decay's part in it; scikit-learn's: loss_factor.
 
         losses (N,): fastmlp's, in the order; squares (steps,): the sum of W^2 before each step.
         """
@@ -80,7 +82,7 @@ class Batches:
                 mean = total(losses) / self.samples
             else:
                 mean = total(np.where(visit.shares > 0, visit.shares * losses, 0.0))
-            return self.loss_factor * mean + 0.5 * total(visit.decays * squares * self.part)
+            return factor * mean + 0.5 * total(visit.decays * squares * self.part)
 
 
 def squares_of_weights(model: MLP, flat_parameters: Array) -> float:

@@ -42,7 +42,8 @@ def minimize_loss(estimator: "BaseMLP", table: Table) -> None:
         raise ValueError(NOT_FINITE)
     model.flat_parameters[...] = found.x
     estimator.n_iter_ = min(int(found.nit), estimator.max_iter)
-    estimator.loss_ = float(found.fun)
+    loss(found.x)
+    estimator.loss_ = loss.last
     if found.status != 0:
         warnings.warn(
             f"lbfgs failed to converge after {found.nit} iteration(s) (status={found.status}):\n"
@@ -54,7 +55,11 @@ def minimize_loss(estimator: "BaseMLP", table: Table) -> None:
 
 
 class _Loss:
-    """The loss and its gradient at parameters; `last`: the loss of the last call."""
+    """A loss and its gradient at parameters; `last`: scikit-learn's loss at those of the last call.
+
+    They differ for many numbers: its loss is their mean, but its gradient that of their sum, which
+    is what the other solvers make small. So does this one: SciPy needs the gradient of its loss.
+    """
 
     def __init__(self, model: MLP, table: Table, alpha: float) -> None:
         self.worker = MLP(
@@ -77,8 +82,12 @@ class _Loss:
         worker.flat_parameters[...] = parameters
         epoch = worker._train_epoch(self.samples, self.schedule, gradient, 0)
         squares = np.array([squares_of_weights(worker, worker.flat_parameters)])
-        self.last = self.batches.loss(self.visit, None, epoch.losses, squares)
-        return self.last, gradient
+        loss, its = (
+            self.batches.loss(self.visit, None, epoch.losses, squares, factor)
+            for factor in (self.batches.factor, self.batches.loss_factor)
+        )
+        self.last = its
+        return loss, gradient
 
     def iterations(self) -> int:
         """Return how many iterations have been shown, with this one."""

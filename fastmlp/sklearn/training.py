@@ -115,7 +115,8 @@ class Epochs:
         before, self.squares = self.squares, self._squares(epoch.parameters)
         with np.errstate(invalid="ignore"):
             squares = before + (self.squares - before) * (np.arange(len(decays)) / len(decays))
-        loss = self.batches.loss(visit, order, np.concatenate(losses), squares)
+        factor = self.batches.loss_factor
+        loss = self.batches.loss(visit, order, np.concatenate(losses), squares, factor)
         return epoch.parameters, (optimizer, done + len(decays), states), loss
 
     def _squares(self, parameters: Array) -> float:
