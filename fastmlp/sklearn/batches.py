@@ -11,7 +11,7 @@ import numpy as np
 
 from ..checks import Array
 from ..model.mlp import MLP
-from ..model.sample_weights import batch_totals, scales, total
+from ..model.sample_weights import batch_totals, scales
 
 
 class Visit(NamedTuple):
@@ -44,6 +44,7 @@ class Batches:
         self.factor, self.loss_factor = factors(model)
         self.dtype = model.dtype
         self.part = batch_totals(np.ones(len(y)), size) / len(y)  # of each batch
+        self.is_weight = _where_weights_are(model)
         self.rest = _rest_of_deviance(model, y) if model.loss_name == "poisson" else None
         self._same = self._visit(np.ones(len(y))) if weight is None else None
 
@@ -79,20 +80,31 @@ class Batches:
             losses += self.rest if order is None else self.rest[order]
         with np.errstate(all="ignore"):
             if visit.shares is None:
-                mean = total(losses) / self.samples
+                mean = _sum(losses) / self.samples
             else:
-                mean = total(np.where(visit.shares > 0, visit.shares * losses, 0.0))
-            return factor * mean + 0.5 * total(visit.decays * squares * self.part)
+                mean = _sum(np.where(visit.shares > 0, visit.shares * losses, 0.0))
+            return factor * mean + 0.5 * _sum(visit.decays * squares * self.part)
+
+    def squares(self, flat_parameters: Array) -> float:
+        """Return the sum of W^2 over all weights, no biases, in float64."""
+        if not self.alpha:
+            return 0.0
+        with np.errstate(all="ignore"):
+            W = flat_parameters * self.is_weight
+            return _sum(W * W)
 
 
-def squares_of_weights(model: MLP, flat_parameters: Array) -> float:
-    """Return the sum of W^2 over all weights, no biases; one after the other in float64."""
-    whole, start = 0.0, 0
-    for rows, columns in model._shapes():
-        W = flat_parameters[start : start + (rows - 1) * columns].astype(np.float64)
-        with np.errstate(over="ignore"):
-            whole, start = whole + total(W * W), start + rows * columns
-    return whole
+def _sum(values: Array) -> float:
+    """Return the sum, one after the other: the same bits everywhere."""
+    return float(np.add.accumulate(values)[-1])
+
+
+def _where_weights_are(model: MLP) -> Array:
+    """Return 1.0 for each weight of the flat parameters, 0.0 for a bias."""
+    shapes = model._shapes()
+    return np.concatenate(
+        [np.repeat([1.0, 0.0], [(rows - 1) * columns, columns]) for rows, columns in shapes]
+    )
 
 
 def _rest_of_deviance(model: MLP, y: Array) -> Array:

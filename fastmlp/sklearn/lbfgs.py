@@ -16,7 +16,7 @@ from ..checks import Array, all_finite
 from ..model.fit import Samples
 from ..model.fit_checks import Schedule
 from ..model.mlp import MLP
-from .batches import Batches, squares_of_weights
+from .batches import Batches
 from .inputs import Table, dense
 from .training import NOT_FINITE
 
@@ -81,7 +81,7 @@ class _Loss:
         worker, gradient = self.worker, np.zeros(len(parameters))
         worker.flat_parameters[...] = parameters
         epoch = worker._train_epoch(self.samples, self.schedule, gradient, 0)
-        squares = np.array([squares_of_weights(worker, worker.flat_parameters)])
+        squares = np.array([self.batches.squares(worker.flat_parameters)])
         loss, its = (
             self.batches.loss(self.visit, None, epoch.losses, squares, factor)
             for factor in (self.batches.factor, self.batches.loss_factor)

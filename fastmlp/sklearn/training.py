@@ -18,7 +18,7 @@ from ..model.optimizer_state import Kept
 from ..model.parameters import shuffled
 from ..model.scores import r2_score, weighted_share
 from ..plan.ways import STATES
-from .batches import Batches, squares_of_weights
+from .batches import Batches
 from .inputs import Table, dense, in_blocks, rows_of_block, split
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Epochs:
             if self.part >= self.samples:
                 self.X, self.part = dense(table.X), self.samples
         self.batches = Batches(self.model, self.y, table.weight, batch_size, estimator.alpha)
-        self.squares = self._squares(self.model.flat_parameters)
+        self.squares = self.batches.squares(self.model.flat_parameters)
 
     def run(self, order: Array | None, state: Kept, rate: float) -> tuple[Array, Kept, float]:
         """Return the parameters, the state and the loss after an epoch at a rate."""
@@ -112,15 +112,12 @@ class Epochs:
             if worker is not self.model:
                 worker.flat_parameters[...] = epoch.parameters
         # W^2 changes little in an epoch: between its ends, as if in a line.
-        before, self.squares = self.squares, self._squares(epoch.parameters)
+        before, self.squares = self.squares, self.batches.squares(epoch.parameters)
         with np.errstate(invalid="ignore"):
             squares = before + (self.squares - before) * (np.arange(len(decays)) / len(decays))
         factor = self.batches.loss_factor
         loss = self.batches.loss(visit, order, np.concatenate(losses), squares, factor)
         return epoch.parameters, (optimizer, done + len(decays), states), loss
-
-    def _squares(self, parameters: Array) -> float:
-        return squares_of_weights(self.model, parameters) if self.estimator.alpha else 0.0
 
     def _samples(self, order: Array | None, mine: slice) -> tuple[Array, Array | None]:
         """Return an array of samples, and the order in which it is visited; None: as it lies."""
