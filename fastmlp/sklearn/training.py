@@ -44,7 +44,7 @@ def train(
         table, held_out = split(table, estimator.validation_fraction, two_classes, seed)
     model = estimator._model
     epochs = Epochs(estimator, table, _batch_size(estimator.batch_size, len(table.y)))
-    keeper, best = Keeper(model), model.flat_parameters.copy()
+    keeper, best = Keeper(model, 0), model.flat_parameters.copy()
     state = _start(estimator, incremental)
     _start_figures(estimator)
     try:
