@@ -35,11 +35,11 @@ def default_limit() -> Limit:
 
 @cache
 def most_threads() -> int:
-    """Return Numba's number of threads; where it isn't installed, that of the cores."""
+    """Return Numba's number of threads; where it isn't installed, what it would be."""
     try:
         import numba
     except ImportError:
-        return _cores()
+        return int(os.environ.get("NUMBA_NUM_THREADS") or _cores())
     most: int = numba.config.NUMBA_NUM_THREADS
     return most
 

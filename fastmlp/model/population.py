@@ -99,13 +99,13 @@ def fit_many(
         validation=validation, patience=patience, monitor=monitor, restore_best=restore_best,
         resume=resume, rng=rng, check_finite=check_finite,
     )  # fmt: skip
-    if callback is not None and not callable(callback):
-        got = type(callback).__name__
-        raise TypeError(
-            f"callback: expected a function of a number and a history, got {got}; "
-            "pass callback=None for none"
-        )
+    _check_callback(callback)
     tasks = _tasks(_checked_models(models), x, y, rows, settings)
+    return _train(tasks, progress, callback)
+
+
+def _train(tasks: list[Task], progress: bool, callback: Callback | None) -> list[History]:
+    """Train the tasks' models: together those that can, the others one after the other."""
     histories = [History() for _ in tasks]
     together = [task for task in tasks if task.model._trains_together()]
     total = sum(task.schedule.epochs for task in tasks)
@@ -125,6 +125,15 @@ def fit_many(
         interrupt.histories = histories  # type: ignore[attr-defined]
         raise interrupt from None
     return histories
+
+
+def _check_callback(callback: object) -> None:
+    if callback is not None and not callable(callback):
+        got = type(callback).__name__
+        raise TypeError(
+            f"callback: expected a function of a number and a history, got {got}; "
+            "pass callback=None for none"
+        )
 
 
 def train_alone(
