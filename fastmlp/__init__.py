@@ -35,6 +35,15 @@ if typing.TYPE_CHECKING:
     from .operations.relu import Relu
     from .operations.softmax import Softmax
     from .operations.update import adam, adamw, momentum, nesterov, sgd
+    from .populations import (
+        bootstrap,
+        ensemble,
+        kfold,
+        predict_many,
+        predict_proba_many,
+        score_many,
+        sweep,
+    )
     from .reference.saved import load_predictor
 
 __getattr__, __dir__ = _names_of(
@@ -57,6 +66,8 @@ __getattr__, __dir__ = _names_of(
         ".operations.relu": "Relu",
         ".operations.softmax": "Softmax",
         ".operations.update": "adam adamw momentum nesterov sgd",
+        ".populations": "bootstrap ensemble kfold predict_many predict_proba_many "
+        "score_many sweep",
         ".reference.saved": "load_predictor",
     },
 )
@@ -80,21 +91,28 @@ __all__ = [
     "adam",
     "adamw",
     "arithmetic",
+    "bootstrap",
     "compute_accuracy",
     "compute_loss",
+    "ensemble",
     "fit_many",
     "get_arithmetic",
     "get_num_threads",
     "gradient_check",
+    "kfold",
     "load",
     "load_predictor",
     "mnist_dataset",
     "momentum",
     "nesterov",
     "one_hot",
+    "predict_many",
+    "predict_proba_many",
+    "score_many",
     "set_arithmetic",
     "set_num_threads",
     "sgd",
+    "sweep",
     "test",
     "train_one_step",
 ]

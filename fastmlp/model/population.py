@@ -100,7 +100,7 @@ def fit_many(
         resume=resume, rng=rng, check_finite=check_finite,
     )  # fmt: skip
     _check_callback(callback)
-    tasks = _tasks(_checked_models(models), x, y, rows, settings)
+    tasks = _tasks(checked_models(models), x, y, rows, settings)
     return _train(tasks, progress, callback)
 
 
@@ -165,7 +165,8 @@ def train_alone(
     history.seconds.clear()
 
 
-def _checked_models(models: Any) -> list["Estimator"]:
+def checked_models(models: Any) -> list["Estimator"]:
+    """Return the models, each of them once, or raise."""
     from .estimator import Estimator
 
     if isinstance(models, Estimator):

@@ -16,6 +16,15 @@ if typing.TYPE_CHECKING:
     from ..model.history import History
     from ..model.population import fit_many
     from ..operations.gradient_check import gradient_check
+    from ..populations import (
+        bootstrap,
+        ensemble,
+        kfold,
+        predict_many,
+        predict_proba_many,
+        score_many,
+        sweep,
+    )
     from .activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
     from .log import Log
     from .log_softmax import LogSoftmax
@@ -37,6 +46,8 @@ __getattr__, __dir__ = _names_of(
         "..model.history": "History",
         "..model.population": "fit_many",
         "..operations.gradient_check": "gradient_check",
+        "..populations": "bootstrap ensemble kfold predict_many predict_proba_many "
+        "score_many sweep",
         ".activations": "Gelu Identity LeakyRelu Logistic Silu Tanh",
         ".log": "Log",
         ".log_softmax": "LogSoftmax",
@@ -71,21 +82,28 @@ __all__ = [
     "adam",
     "adamw",
     "arithmetic",
+    "bootstrap",
     "compute_accuracy",
     "compute_loss",
+    "ensemble",
     "fit_many",
     "get_arithmetic",
     "get_num_threads",
     "gradient_check",
+    "kfold",
     "load",
     "load_predictor",
     "mnist_dataset",
     "momentum",
     "nesterov",
     "one_hot",
+    "predict_many",
+    "predict_proba_many",
+    "score_many",
     "set_arithmetic",
     "set_num_threads",
     "sgd",
+    "sweep",
     "test",
     "train_one_step",
 ]
