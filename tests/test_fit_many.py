@@ -220,8 +220,7 @@ def shuffle(state, samples, order, draws, counts, bits):
 @pytest.mark.parametrize("samples", [1, 2, 3, 200, 1025, 70_000])
 def test_orders_are_those_of_numpys_generator(samples):
     generator, compiled = np.random.PCG64(samples), np.random.PCG64(samples)
-    words = [compiled.state["state"][name] >> by for name in ("state", "inc") for by in (0, 64)]
-    state = np.array([jobs._signed(word) for word in words])
+    state = np.array(jobs._words(compiled.state["state"]), np.uint64)
     bits = pcg64.bits_of_buckets(samples)
     order, draws = np.empty(samples, np.int64), np.empty(samples, np.uint64)
     counts = np.empty(1 << bits, np.int64)

@@ -57,48 +57,50 @@ class Jobs:
         self.tasks, self.threads = tasks, threads
         self.histories = [histories[task.number] for task in tasks]
         self.dtype = DTYPES[tasks[0].model.dtype.itemsize]
-        self.kinds: dict[Any, Kind] = {}
         self.constants: dict[int, Array] = {}  # by schedule
-        self.table = np.zeros((len(tasks), len(record.JOB_FIELDS)), np.int64)
+        self.kinds: dict[Any, Kind] = {}
         lengths = [task.schedule.epochs for task in tasks]
         self.starts = np.concatenate([[0], np.cumsum(lengths)])
         self.losses, self.hits = np.empty(self.starts[-1]), np.empty(self.starts[-1], np.int64)
         self.states = [task.state[2].copy() for task in tasks]
         self.streams = [None if one.generator is None else one.generator.state for one in tasks]
-        for number, task in enumerate(tasks):
-            self._fill(number, task)
+        self.table = np.array([self._kind(task).fields for task in tasks])
+        self._fill()
         self.told = np.zeros(len(tasks), np.int64)  # epochs that are in the histories
         self.watches = [None if task.stopping is None else Watch(task.stopping) for task in tasks]
-        most = max(kind.memory for kind in self.kinds.values())
-        self.memory = np.empty(threads * most + record.LINE, np.uint8)
-        self.each = most
+        self.each = max(kind.memory for kind in self.kinds.values())
+        self.memory = np.empty(threads * self.each + record.LINE, np.uint8)
 
-    def _fill(self, number: int, task: Task) -> None:
-        """Write a job's row."""
-        model, schedule, row = task.model, task.schedule, self.table[number]
-        if id(schedule) not in self.constants:
-            self.constants[id(schedule)] = schedule._constants(range(len(schedule.rates)))
-        constants = self.constants[id(schedule)]
+    def _kind(self, task: Task) -> Kind:
+        """Return what a job shares with others, made once."""
+        model, schedule = task.model, task.schedule
         key = (
             model.sizes, model.bias, model.activation, model.loss_name, model.delta, id(schedule),
             id(task.data), task.samples, task.generator is None, task.rows is None,
             task.weight is None,
         )  # fmt: skip
         if key not in self.kinds:
-            self.kinds[key] = _kind_of(task, constants)
-        row[:] = self.kinds[key].fields
-        start = self.starts[number]
-        addresses = {
-            "rows": task.rows, "weights": task.weight, "parameters": model.flat_parameters,
-            "states": self.states[number], "losses": self.losses[start:], "hits": self.hits[start:],
-        }  # fmt: skip
-        for name, array in addresses.items():
-            row[PLACE[name]] = 0 if array is None else _address(array)
-        row[PLACE["check_finite"]] = task.check_finite
-        stream = self.streams[number]
-        if stream is not None:
-            words = [stream["state"][name] >> by for name in ("state", "inc") for by in (0, 64)]
-            row[PLACE["state_low"] :] = [_signed(word) for word in words]
+            if id(schedule) not in self.constants:
+                self.constants[id(schedule)] = schedule._constants(range(len(schedule.rates)))
+            self.kinds[key] = _kind_of(task, self.constants[id(schedule)])
+        return self.kinds[key]
+
+    def _fill(self) -> None:
+        """Write what is each job's own; by columns, which takes a fraction of the time."""
+        tasks, starts = self.tasks, 8 * self.starts[:-1]
+        columns = {
+            "rows": [_address(task.rows) for task in tasks],
+            "weights": [_address(task.weight) for task in tasks],
+            "parameters": [_address(task.model.flat_parameters) for task in tasks],
+            "states": [_address(states) for states in self.states],
+            "losses": _address(self.losses) + starts,
+            "hits": _address(self.hits) + starts,
+            "check_finite": [task.check_finite for task in tasks],
+        }
+        for name, values in columns.items():
+            self.table[:, PLACE[name]] = values
+        words = [_NO_STREAM if one is None else _words(one["state"]) for one in self.streams]
+        self.table[:, PLACE["state_low"] :] = np.array(words, np.uint64).view(np.int64)
 
     def run(self, show: Show | None, callback: Callback | None) -> None:
         """Run the jobs in blocks, some at a time, until all are over."""
@@ -231,11 +233,15 @@ def _kind_of(task: Task, constants: Array) -> Kind:
     return Kind(prepared, row, -(-memory // record.LINE) * record.LINE)
 
 
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
+def _address(array: Array | None) -> int:
+    return 0 if array is None else int(array.__array_interface__["data"][0])
 
 
-def _signed(word: int) -> int:
-    """Return the lower 64 bits as an int64 has them."""
-    word &= (1 << 64) - 1
-    return word - (1 << 64) if word >> 63 else word
+_NO_STREAM = (0,) * pcg64.STATE_WORDS
+_LOWER = (1 << 64) - 1
+
+
+def _words(stream: Any) -> tuple[int, ...]:
+    """Return the halves of a PCG64's state and increment."""
+    state, increment = stream["state"], stream["inc"]
+    return state & _LOWER, state >> 64, increment & _LOWER, increment >> 64
