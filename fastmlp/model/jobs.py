@@ -86,7 +86,7 @@ class Jobs:
         return self.kinds[key]
 
     def _fill(self) -> None:
-        """Write what is each job's own; by columns, which takes a fraction of the time."""
+        """Write what is each job's own, by columns."""
         tasks, starts = self.tasks, 8 * self.starts[:-1]
         columns = {
             "rows": [_address(task.rows) for task in tasks],
