@@ -277,3 +277,25 @@ def test_no_models_and_more_threads_than_models():
         (history,) = fastmlp.fit_many([model], X, LABELS, epochs=2, rng=0, progress=True)
     assert figures(history) == figures(other.fit(X, LABELS, epochs=2, rng=0))
     assert same(model, other)
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_a_model_that_diverges_late_is_watched_as_alone(patience):
+    rates = np.full(6 * 5, 0.3)
+    rates[6 * 3 :] = 1e30  # from the fourth epoch on
+    settings = {
+        "epochs": 5, "batch_size": 16, "optimizer": "sgd", "learning_rate": rates, "rng": 0,
+        "validation": (X[:40], LABELS[::-1][:40]), "patience": patience,
+    }  # fmt: skip
+    models = [MLP([6, 4, 3], rng=i) for i in range(3)]
+    others = copy.deepcopy(models)
+    histories = fastmlp.fit_many(models, X, LABELS, **settings)
+    for model, other, history in zip(models, others, histories, strict=True):
+        why = None
+        try:
+            expected = other.fit(X, LABELS, **settings)
+        except FloatingPointError as error:
+            why, expected = str(error), error.history
+        assert figures(history) == {**figures(expected), "error": why}
+        assert same(model, other)
+    assert any(history.error for history in histories)

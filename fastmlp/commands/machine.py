@@ -10,7 +10,7 @@ import fastmlp
 from ..arithmetic_mode import get_arithmetic
 from ..plan.ways import STATES
 from ..thread_limits import default_limit
-from .options import Commands, count, sizes
+from .options import Commands, count, print_rows, sizes
 
 
 def add(commands: Commands) -> None:
@@ -159,7 +159,5 @@ def _info(options: argparse.Namespace) -> int:
         "NumPy": numpy.__version__,
         "Numba": f"{numba.__version__}, llvmlite {llvmlite.__version__}",
     }
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        print(f"{name:<{width}}  {value}")
+    print_rows(rows.items())
     return 0

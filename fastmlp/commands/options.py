@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any, NoReturn, TypeAlias
 
 from ..startup import USER_ERROR, tell
@@ -23,6 +24,14 @@ class Parser(argparse.ArgumentParser):
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def print_rows(rows: Iterable[tuple[str, str]]) -> None:
+    """Print names and values, as two columns."""
+    found = list(rows)
+    width = max(len(name) for name, _ in found)
+    for name, value in found:
+        print(f"{name:<{width}}  {value}")
 
 
 def count(text: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from ..files import safetensors
 from ..files.description import Description
 from .jobs import as_user_error
-from .options import Commands
+from .options import Commands, print_rows
 
 MOST = 20  # names in a row
 
@@ -31,10 +31,7 @@ def _show(options: argparse.Namespace) -> int:
     weights = {name: array for name, array in arrays.items() if name.startswith("W")}
     digest = hashlib.sha256(b"".join(array.tobytes() for array in weights.values()))
     count = sum(array.size for array in weights.values())
-    rows = [*_rows(described, count), ("weights", f"SHA-256 {digest.hexdigest()}")]
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+    print_rows([*_rows(described, count), ("weights", f"SHA-256 {digest.hexdigest()}")])
     return 0
 
 

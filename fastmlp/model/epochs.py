@@ -2,7 +2,7 @@
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from fastmlp_kernels import execute, record
@@ -20,6 +20,11 @@ from ..plan.ways import (
     run_of_leaves,
 )
 from .addresses import DTYPES, shared_words, this_machine
+from .fit_checks import Schedule
+from .losses import loss_of
+
+if TYPE_CHECKING:
+    from .estimator import Estimator
 
 # An element that is not zero took 2.7 to 3.6 ns in products that pass over zeros (100 columns,
 # AVX2), where the limit of the FMAs of all elements, zero or not, was 2.0 ns each.
@@ -72,7 +77,7 @@ def train(
     In the order of the samples: y, labels (N,) or targets (N, outputs), and scales (N,), each
     sample's part in its batch; None: equal parts. The weights and the losses are written.
     """
-    passes = vector_bits() != 0, pays_to_skip(x, steps.sizes)
+    passes = may_pass_over(x, steps.sizes)
     first, hits = _run(x, order, y, steps, weights, num_threads, scales, passes)
     if first < len(steps.constants):
         # Steps that a zero would change are made again, and all behind them, without passing over.
@@ -176,6 +181,20 @@ def prepare(training: Training) -> Prepared:
     size = record.LINE + record.team_bytes(plan.threads) + plan.threads * plan.own + plan.buffers
     watches = "watch" in plan.kinds
     return Prepared(plan, words, size, watches, execute.train[dtype], execute.worker())
+
+
+def steps_of(model: "Estimator", schedule: Schedule, constants: Array) -> Steps:
+    """Return what an epoch of a model by a schedule needs, with the constants of its steps."""
+    return Steps(
+        model.sizes, model.bias, schedule.optimizer, constants, schedule.batch_size,
+        schedule.rides(model.dtype), model.activation, schedule.max_norm, schedule.decay_bias,
+        *loss_of(model),
+    )  # fmt: skip
+
+
+def may_pass_over(x: Array, sizes: tuple[int, ...]) -> tuple[bool, bool]:
+    """Return whether hidden layers may pass over zeros, and whether the first one shall."""
+    return vector_bits() != 0, pays_to_skip(x, sizes)
 
 
 def pays_to_skip(x: Array, sizes: tuple[int, ...]) -> bool:

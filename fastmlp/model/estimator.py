@@ -37,7 +37,7 @@ from .optimizer_state import Kept, OptimizerState, checked_state, starting_state
 from .parameters import Parameters, Rng, bit_generator
 from .sample_weights import ClassWeight, weighted
 from .scores import r2_score, weighted_share
-from .stopping import checked_stopping
+from .stopping import checked_watch
 
 
 class Layers(NamedTuple):
@@ -162,13 +162,13 @@ class Estimator(Parameters):
             max_norm, decay_bias,
         )  # fmt: skip
         evaluated = checked_validation(self, validation, check_finite)
-        stopping = checked_stopping(self, patience, monitor, restore_best, validation)
+        watch = checked_watch(self, patience, monitor, restore_best, validation)
         state = starting_state(self, optimizer, resume)
         checked_callback(callback)
         generator = bit_generator(rng) if shuffle else None
         schedule = schedule._replace(done=state[1])
         request = Request(
-            data, schedule, state, generator, evaluated, stopping, progress, callback, check_finite
+            data, schedule, state, generator, evaluated, watch, progress, callback, check_finite
         )
         return train(self, request)
 

@@ -17,7 +17,7 @@ from .optimizer_state import Kept
 from .parameters import shuffled
 from .progress import progress_bar
 from .sample_weights import scales, weighted
-from .stopping import Stopping, Watch
+from .stopping import Watch
 from .updating import update
 
 if TYPE_CHECKING:
@@ -49,14 +49,17 @@ class Samples(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a call of `fit` asks for, all of it checked. state: the one to start from."""
+    """What a call of `fit` asks for, all of it checked. state: the one to start from.
+
+    watch: what ends the training in time, if anything; it notes the best epoch.
+    """
 
     data: Data
     schedule: Schedule
     state: Kept
     generator: np.random.PCG64 | None
     validation: Data | None
-    stopping: Stopping | None
+    watch: Watch | None
     progress: bool
     callback: Callable[[History], object] | None
     check_finite: bool
@@ -93,9 +96,10 @@ def train(
     if request.check_finite and is_numpy():
         request.data.refuse_not_finite()
     schedule, keeper, history = request.schedule, Keeper(model, first), history or History()
+    watch = request.watch
     try:
         with progress_bar(schedule.epochs) if request.progress else nullcontext() as show:
-            watch = _train(model, request, keeper, history, show, first)
+            _train(model, request, keeper, history, show, first)
         if watch is not None and watch.kept is not None and history.best_epoch is not None:
             keeper.keep(history.best_epoch + 1, *watch.kept)
     except KeyboardInterrupt:
@@ -113,12 +117,11 @@ def _train(
     history: History,
     show: Callable[..., None] | None,
     first: int,
-) -> Watch | None:
-    """Run the epochs until the last, or until one ends them; return what watched them."""
-    data, schedule, state, generator, validation, stopping = request[:6]
+) -> None:
+    """Run the epochs until the last, or until one ends them."""
+    data, schedule, state, generator, validation, watch = request[:6]
     x, steps = data.x, len(schedule.steps(0))
     before = generator.state if generator is not None else None
-    watch = None if stopping is None else Watch(stopping)
     for number in range(first, schedule.epochs):
         start = time.perf_counter()
         order = None if generator is None else shuffled(generator, len(x))
@@ -150,7 +153,6 @@ def _train(
             show(history.last())
         if (request.callback is not None and request.callback(history)) or over:
             break
-    return watch
 
 
 def _visited(data: Data, order: Array | None, batch_size: int) -> tuple[Samples, Array | None]:

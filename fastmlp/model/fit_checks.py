@@ -188,11 +188,11 @@ def checked_validation(model: "Estimator", validation: object, check_finite: boo
     return data
 
 
-def checked_callback(callback: object) -> None:
-    """Raise where it is neither None nor a function."""
+def checked_callback(callback: object, arguments: str = "the history") -> None:
+    """Raise where it is neither None nor a function of these arguments."""
     if callback is not None and not callable(callback):
         raise TypeError(
-            f"callback: expected a function of the history, got {type(callback).__name__}; "
+            f"callback: expected a function of {arguments}, got {type(callback).__name__}; "
             "pass callback=None for none"
         )
 

@@ -6,16 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fastmlp_kernels import pcg64, population, record
-from fastmlp_kernels.cpu import vector_bits
 
 from ..checks import Array
 from ..threads import get_num_threads
 from . import epochs
 from .addresses import DTYPES
 from .history import History
-from .losses import loss_of
 from .population import Callback, Show, Task, train_alone
-from .stopping import Watch
 
 BLOCK = 0.05  # seconds of a thread between two looks for Ctrl-C
 PLACE = {name: number for number, name in enumerate(record.JOB_FIELDS)}
@@ -67,7 +64,7 @@ class Jobs:
         self.table = np.array([self._kind(task).fields for task in tasks])
         self._fill()
         self.told = np.zeros(len(tasks), np.int64)  # epochs that are in the histories
-        self.watches = [None if task.stopping is None else Watch(task.stopping) for task in tasks]
+        self.ended: set[int] = set()  # those that are over, but not left
         self.each = max(kind.memory for kind in self.kinds.values())
         self.memory = np.empty(threads * self.each + record.LINE, np.uint8)
 
@@ -123,6 +120,7 @@ class Jobs:
             done = int(self.told.sum()) - before
             budget = max(1, int(BLOCK * max(1, done) / seconds))
             active = [number for number in active if number not in over]
+            self.ended |= {one for one in over if not self.table[one, PLACE["is_left"]]}
 
     def _tell(self, number: int, show: Show | None, callback: Callback | None) -> bool:
         """Tell what a job has done; return whether it is over."""
@@ -150,16 +148,16 @@ class Jobs:
 
     def _evaluate(self, number: int, epoch: int) -> bool:
         """Evaluate a model after an epoch; return whether its patience is over."""
-        task, history, watch = self.tasks[number], self.histories[number], self.watches[number]
+        task, history = self.tasks[number], self.histories[number]
         assert task.validation is not None
         loss, accuracy = task.model._evaluate(task.validation)
         history.validation_loss.append(loss)
         if accuracy is not None:
             history.validation_accuracy.append(accuracy)
-        if watch is None:
+        if task.watch is None:
             return False
         weights, state = task.model.flat_parameters.copy(), self._state(number)
-        return watch.is_over(history, epoch, weights, (*state[:2], state[2].copy()))
+        return task.watch.is_over(history, epoch, weights, (*state[:2], state[2].copy()))
 
     def _state(self, number: int) -> tuple[str, int, Array]:
         task, done = self.tasks[number], int(self.table[number, PLACE["epoch"]])
@@ -173,8 +171,8 @@ class Jobs:
                 continue
             self._note(number)  # an interrupt can have come before
             vars(task.model)["_optimizer_state"] = self._state(number)
-            watch, best = self.watches[number], self.histories[number].best_epoch
-            if watch is not None and watch.kept is not None and best is not None:
+            watch = task.watch if number in self.ended else None
+            if watch is not None and watch.kept is not None:
                 task.model.flat_parameters[...], vars(task.model)["_optimizer_state"] = watch.kept
             stream = self.streams[number]
             if stream is not None and task.generator is not None:
@@ -196,12 +194,8 @@ def _kind_of(task: Task, constants: Array) -> Kind:
     model, schedule, data, samples = task.model, task.schedule, task.data, task.samples
     ordered = task.generator is not None or task.rows is not None
     steps_each = len(schedule.steps(0))
-    steps = epochs.Steps(
-        model.sizes, model.bias, schedule.optimizer, constants[:steps_each], schedule.batch_size,
-        schedule.rides(model.dtype), model.activation, schedule.max_norm, schedule.decay_bias,
-        *loss_of(model),
-    )  # fmt: skip
-    passes = vector_bits() != 0, epochs.pays_to_skip(data.x, model.sizes)
+    steps = epochs.steps_of(model, schedule, constants[:steps_each])
+    passes = epochs.may_pass_over(data.x, model.sizes)
     prepared = epochs.prepare(
         epochs.describe(data.x, samples, ordered, steps, 1, passes, task.weight is not None)
     )

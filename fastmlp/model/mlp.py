@@ -188,11 +188,7 @@ class MLP(Estimator):
         x, y, order, scales = data
         # flatten: the kernel trusts its one axis, whatever shape was assigned in place.
         parameters, losses = self.flat_parameters.flatten(), np.empty(len(x), self.dtype)
-        steps = epochs.Steps(
-            self.sizes, self.bias, schedule.optimizer, schedule.constants(number),
-            schedule.batch_size, schedule.rides(self.dtype), self.activation,
-            schedule.max_norm, schedule.decay_bias, *loss_of(self),
-        )  # fmt: skip
+        steps = epochs.steps_of(self, schedule, schedule.constants(number))
         weights = epochs.Weights(parameters, states, losses)
         threads = threads_for(schedule.batch_size * parameters.size)
         hits = epochs.train(x, order, y, steps, weights, threads, scales)

@@ -8,13 +8,20 @@ import numpy as np
 
 from ..checks import Array, dtype_error, plain_array, shape_error
 from .fit import Request, train
-from .fit_checks import Data, Schedule, checked_data, checked_schedule, checked_validation
+from .fit_checks import (
+    Data,
+    Schedule,
+    checked_callback,
+    checked_data,
+    checked_schedule,
+    checked_validation,
+)
 from .history import History
 from .optimizer_state import Kept, starting_state
 from .parameters import Rng, bit_generator
 from .progress import progress_bar
 from .sample_weights import ClassWeight, checked_weight, weight_of
-from .stopping import Stopping, checked_stopping
+from .stopping import Watch, checked_watch
 
 if TYPE_CHECKING:
     from .estimator import Estimator
@@ -39,7 +46,7 @@ class Task(NamedTuple):
     state: Kept
     generator: np.random.PCG64 | None
     validation: Data | None
-    stopping: Stopping | None
+    watch: Watch | None
     check_finite: bool
 
     @property
@@ -99,7 +106,7 @@ def fit_many(
         validation=validation, patience=patience, monitor=monitor, restore_best=restore_best,
         resume=resume, rng=rng, check_finite=check_finite,
     )  # fmt: skip
-    _check_callback(callback)
+    checked_callback(callback, "a number and a history")
     tasks = _tasks(checked_models(models), x, y, rows, settings)
     return _train(tasks, progress, callback)
 
@@ -127,15 +134,6 @@ def _train(tasks: list[Task], progress: bool, callback: Callback | None) -> list
     return histories
 
 
-def _check_callback(callback: object) -> None:
-    if callback is not None and not callable(callback):
-        got = type(callback).__name__
-        raise TypeError(
-            f"callback: expected a function of a number and a history, got {got}; "
-            "pass callback=None for none"
-        )
-
-
 def train_alone(
     task: Task,
     histories: list[History],
@@ -156,7 +154,7 @@ def train_alone(
 
     request = Request(
         data._replace(weight=weight), task.schedule, task.state, task.generator, task.validation,
-        task.stopping, False, after_epoch, task.check_finite,
+        task.watch, False, after_epoch, task.check_finite,
     )  # fmt: skip
     try:
         train(task.model, request, history, first)
@@ -296,20 +294,19 @@ class _Checks:
             weight = _weight(model, data, rows, own["sample_weight"], own["class_weight"])
         samples = len(data.y if rows is None else rows)
         schedule = self.schedule(samples, own)
-        pair, stopping = own["validation"], None
+        pair = own["validation"]
         evaluated = self.once(
             ("validation", *kind), (pair,), lambda: checked_validation(model, pair, is_finite)
         )
-        if own["patience"] is not None or own["monitor"] != "loss":
-            stopping = checked_stopping(
-                model, own["patience"], own["monitor"], own["restore_best"], pair
-            )
+        watch = checked_watch(
+            model, own["patience"], own["monitor"], own["restore_best"], pair
+        )
         state = starting_state(model, own["optimizer"], own["resume"])
         if state[1]:
             schedule = schedule._replace(done=state[1], kept={})
         generator = bit_generator(own["rng"]) if own["shuffle"] else None
         return Task(
-            number, model, data, rows, weight, schedule, state, generator, evaluated, stopping,
+            number, model, data, rows, weight, schedule, state, generator, evaluated, watch,
             bool(is_finite),
         )  # fmt: skip
 

@@ -22,10 +22,10 @@ class Stopping(NamedTuple):
     restore_best: bool
 
 
-def checked_stopping(
+def checked_watch(
     model: "Estimator", patience: object, monitor: object, restore_best: bool, validation: object
-) -> Stopping | None:
-    """Return what `fit`'s arguments say, None without patience, or raise."""
+) -> "Watch | None":
+    """Return what watches a training as `fit`'s arguments say, None without patience, or raise."""
     if not isinstance(monitor, str) or monitor not in MONITORS:
         raise shape_error("monitor", f"one of {[*MONITORS]}", repr(monitor), "pass monitor='loss'")
     if patience is None:
@@ -41,7 +41,7 @@ def checked_stopping(
             "monitor: expected 'loss', as a regression has no accuracy, got 'accuracy'; "
             "pass monitor='loss'"
         )
-    return Stopping(epochs, monitor, bool(restore_best))
+    return Watch(Stopping(epochs, monitor, bool(restore_best)))
 
 
 @dataclass

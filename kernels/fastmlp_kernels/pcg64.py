@@ -14,7 +14,6 @@ from numba.extending import intrinsic
 
 from fastmlp_kernels.jit import jit
 from fastmlp_kernels.memory import array_at
-from fastmlp_kernels.operands import set_word, word
 
 MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645
 STATE_WORDS = 4  # the state's lower and upper half, then the increment's
@@ -75,10 +74,3 @@ def shuffle(state, samples, order, draws, counts, bits):
             order[j] = order[j - 1]
             j -= 1
         order[j] = sample
-
-
-@jit
-def copy_state(target, source):
-    """Copy the words of a state."""
-    for number in range(STATE_WORDS):
-        set_word(target, number, word(source, number))

@@ -16,7 +16,7 @@ from fastmlp_kernels.loss import mean_of
 from fastmlp_kernels.memory import add_one, address, array_at, copy, fields_at, keep_alive
 from fastmlp_kernels.operands import record_at, set_word, word
 from fastmlp_kernels.parallel import SharedKernel, on_threads
-from fastmlp_kernels.pcg64 import STATE_WORDS, copy_state, shuffle
+from fastmlp_kernels.pcg64 import STATE_WORDS, shuffle
 from fastmlp_kernels.record import (
     BUFFERS,
     CONSTANTS,
@@ -141,7 +141,7 @@ def run_plan(zero, it, place, order, y):
 @jit
 def run_epoch(zero, it, job, place):
     """One epoch of a model; whether it ended as it should."""
-    copy_state(place + STREAM, job + _STATE)
+    copy(place + STREAM, job + _STATE, STATE_WORDS * 8)
     order, y, weights = visit(zero, it, job, place)
     hits = run_plan(zero, it, place, order, y)
     losses, sums = (
@@ -154,7 +154,7 @@ def run_epoch(zero, it, job, place):
     new = array_at(zero, parameters, it.size)
     is_fine = abs(sums[0]) < np.inf and are_finite(new)
     if hits < 0 or (it.check_finite and not is_fine):
-        copy_state(job + _STATE, place + STREAM)
+        copy(job + _STATE, place + STREAM, STATE_WORDS * 8)
         return False
     copy(it.parameters, parameters, it.parameter_bytes)
     copy(it.states, parameters + it.parameter_bytes, it.state_bytes)
