@@ -22,7 +22,6 @@ if typing.TYPE_CHECKING:
     from .mnist import mnist_dataset
     from .model.history import History
     from .model.mlp import MLP, NotebookMLP
-    from .model.population import fit_many
     from .model.saved import load
     from .model.training import compute_accuracy, test, train_one_step
     from .operations.activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
@@ -35,15 +34,9 @@ if typing.TYPE_CHECKING:
     from .operations.relu import Relu
     from .operations.softmax import Softmax
     from .operations.update import adam, adamw, momentum, nesterov, sgd
-    from .populations import (
-        bootstrap,
-        ensemble,
-        kfold,
-        predict_many,
-        predict_proba_many,
-        score_many,
-        sweep,
-    )
+    from .population.fit_many import fit_many
+    from .population.members import bootstrap, ensemble, kfold, sweep
+    from .population.predictions import predict_many, predict_proba_many, score_many
     from .reference.saved import load_predictor
 
 __getattr__, __dir__ = _names_of(
@@ -53,7 +46,6 @@ __getattr__, __dir__ = _names_of(
         ".mnist": "mnist_dataset",
         ".model.history": "History",
         ".model.mlp": "MLP NotebookMLP",
-        ".model.population": "fit_many",
         ".model.saved": "load",
         ".model.training": "compute_accuracy test train_one_step",
         ".operations.activations": "Gelu Identity LeakyRelu Logistic Silu Tanh",
@@ -66,8 +58,9 @@ __getattr__, __dir__ = _names_of(
         ".operations.relu": "Relu",
         ".operations.softmax": "Softmax",
         ".operations.update": "adam adamw momentum nesterov sgd",
-        ".populations": "bootstrap ensemble kfold predict_many predict_proba_many "
-        "score_many sweep",
+        ".population.fit_many": "fit_many",
+        ".population.members": "bootstrap ensemble kfold sweep",
+        ".population.predictions": "predict_many predict_proba_many score_many",
         ".reference.saved": "load_predictor",
     },
 )

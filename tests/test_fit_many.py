@@ -11,8 +11,8 @@ from helpers import with_threads
 
 import fastmlp
 from fastmlp import MLP, reference
-from fastmlp.model import jobs
 from fastmlp.model.parameters import shuffled
+from fastmlp.population import jobs
 
 N = 90
 X = np.random.default_rng(1).standard_normal((N, 6)).astype(np.float32)

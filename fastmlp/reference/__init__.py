@@ -14,17 +14,10 @@ if typing.TYPE_CHECKING:
     from ..labels import one_hot
     from ..mnist import mnist_dataset
     from ..model.history import History
-    from ..model.population import fit_many
     from ..operations.gradient_check import gradient_check
-    from ..populations import (
-        bootstrap,
-        ensemble,
-        kfold,
-        predict_many,
-        predict_proba_many,
-        score_many,
-        sweep,
-    )
+    from ..population.fit_many import fit_many
+    from ..population.members import bootstrap, ensemble, kfold, sweep
+    from ..population.predictions import predict_many, predict_proba_many, score_many
     from .activations import Gelu, Identity, LeakyRelu, Logistic, Silu, Tanh
     from .log import Log
     from .log_softmax import LogSoftmax
@@ -44,10 +37,10 @@ __getattr__, __dir__ = _names_of(
         "..labels": "one_hot",
         "..mnist": "mnist_dataset",
         "..model.history": "History",
-        "..model.population": "fit_many",
         "..operations.gradient_check": "gradient_check",
-        "..populations": "bootstrap ensemble kfold predict_many predict_proba_many "
-        "score_many sweep",
+        "..population.fit_many": "fit_many",
+        "..population.members": "bootstrap ensemble kfold sweep",
+        "..population.predictions": "predict_many predict_proba_many score_many",
         ".activations": "Gelu Identity LeakyRelu Logistic Silu Tanh",
         ".log": "Log",
         ".log_softmax": "LogSoftmax",

@@ -8,11 +8,12 @@ import numpy as np
 from fastmlp_kernels import pcg64, population, record
 
 from ..checks import Array
+from ..model import epochs
+from ..model.addresses import DTYPES
+from ..model.history import History
 from ..threads import get_num_threads
-from . import epochs
-from .addresses import DTYPES
-from .history import History
-from .population import Callback, Show, Task, train_alone
+from .fit_many import Callback, Show, train_alone
+from .tasks import Task
 
 BLOCK = 0.05  # seconds of a thread between two looks for Ctrl-C
 PLACE = {name: number for number, name in enumerate(record.JOB_FIELDS)}

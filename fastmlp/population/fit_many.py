@@ -1,0 +1,128 @@
+"""Many models at once, and the plain way to train them: one after the other."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from ..checks import Array
+from ..model.fit import Request, train
+from ..model.fit_checks import checked_callback
+from ..model.history import History
+from ..model.parameters import Rng
+from ..model.progress import progress_bar
+from ..model.sample_weights import ClassWeight
+from .tasks import Task, checked_models, checked_tasks
+
+if TYPE_CHECKING:
+    from ..model.estimator import Estimator
+
+Callback = Callable[[int, History], object]
+Show = Callable[..., None]  # see model/progress.py
+
+
+def fit_many(
+    models: Sequence["Estimator"],
+    x: Any,
+    y: Any,
+    *,
+    rows: Any = None,
+    epochs: int | list[int] = 10,
+    batch_size: int | list[int] = 128,
+    learning_rate: float | Array | list[Any] = 1e-3,
+    optimizer: str | list[str] = "adam",
+    momentum: float | list[float] = 0.9,
+    weight_decay: float | list[float] = 0.0,
+    max_norm: float | list[float | None] | None = None,
+    decay_bias: bool | list[bool] = True,
+    sample_weight: Array | list[Any] | None = None,
+    class_weight: ClassWeight | list[Any] = None,
+    shuffle: bool | list[bool] = True,
+    validation: Any = None,
+    patience: int | list[int | None] | None = None,
+    monitor: str | list[str] = "loss",
+    restore_best: bool | list[bool] = True,
+    resume: bool | list[bool] = False,
+    rng: Rng | list[Rng] = None,
+    progress: bool = False,
+    callback: Callback | None = None,
+    check_finite: bool | list[bool] = True,
+) -> list[History]:
+    """Train many models at once, each with the bits that it has alone; return their histories.
+
+    Arguments are those of `fit`: one value for all models, or a list with one for each. x, y: the
+    samples of all, or lists with those of each; an x (models, N, inputs) with y (models, N) or
+    (models, N, outputs) is one, too. rows: for each model the numbers of its samples, from 0, also
+    several times the same one, or a mask (N,); x isn't copied for them. sample_weight is of all
+    samples, before rows. A generator can't be shared: give each model a seed of its own.
+
+    A thread trains a model at a time, so models of any sizes, losses and dtypes may stand in the
+    list, each once. A model that diverges is left as its last epoch with finite weights did, and
+    its history's `error` says so; the others go on. Histories have no `seconds`, as threads share
+    the cores. progress: show a bar over all. callback: called as callback(number, history) after
+    each epoch of each model; a true result ends that model's training. Ctrl-C leaves each model
+    as its last finished epoch did; the KeyboardInterrupt has the `histories`.
+
+    TypeError and ValueError name the model's number, before anything is written.
+    """
+    settings = dict(
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
+        momentum=momentum, weight_decay=weight_decay, max_norm=max_norm, decay_bias=decay_bias,
+        sample_weight=sample_weight, class_weight=class_weight, shuffle=shuffle,
+        validation=validation, patience=patience, monitor=monitor, restore_best=restore_best,
+        resume=resume, rng=rng, check_finite=check_finite,
+    )  # fmt: skip
+    checked_callback(callback, "a number and a history")
+    tasks = checked_tasks(checked_models(models), x, y, rows, settings)
+    return _train(tasks, progress, callback)
+
+
+def _train(tasks: list[Task], progress: bool, callback: Callback | None) -> list[History]:
+    """Train the tasks' models: together those that can, the others one after the other."""
+    histories = [History() for _ in tasks]
+    together = [task for task in tasks if task.model._trains_together()]
+    total = sum(task.schedule.epochs for task in tasks)
+    try:
+        with progress_bar(total, "fit_many") if progress else nullcontext() as show:
+            if together:
+                from .jobs import train_together  # it loads the compiler
+
+                train_together(together, histories, show, callback)
+            for task in tasks:
+                if not task.model._trains_together():
+                    train_alone(task, histories, show, callback)
+    except KeyboardInterrupt:
+        interrupt = KeyboardInterrupt(
+            "fit_many: interrupted; each model is as its last finished epoch left it"
+        )
+        interrupt.histories = histories  # type: ignore[attr-defined]
+        raise interrupt from None
+    return histories
+
+
+def train_alone(
+    task: Task,
+    histories: list[History],
+    show: Show | None,
+    callback: Callback | None,
+    first: int = 0,
+) -> None:
+    """Do what `fit` does, from an epoch on; its history is written to the list."""
+    data, weight, history = task.data, task.weight, histories[task.number]
+    if task.rows is not None:
+        x = data.x[task.rows]
+        data = data._replace(name=f"{data.name}[rows]", given=x, x=x, y=data.y[task.rows])
+
+    def after_epoch(history: History) -> object:
+        if show is not None:
+            show(history.last())
+        return callback is not None and callback(task.number, history)
+
+    request = Request(
+        data._replace(weight=weight), task.schedule, task.state, task.generator, task.validation,
+        task.watch, False, after_epoch, task.check_finite,
+    )  # fmt: skip
+    try:
+        train(task.model, request, history, first)
+    except (FloatingPointError, ValueError) as error:
+        history.error = str(error)
+    history.seconds.clear()
