@@ -12,7 +12,7 @@ from helpers import with_threads
 import fastmlp
 from fastmlp import MLP, reference
 from fastmlp.model.parameters import shuffled
-from fastmlp.population import jobs
+from fastmlp.population import jobs, streams
 
 N = 90
 X = np.random.default_rng(1).standard_normal((N, 6)).astype(np.float32)
@@ -52,12 +52,20 @@ def population():
     rates = np.linspace(0.1, 0.01, 3 * 6)
     yield MLP([6, 5, 3], rng=7), X, LABELS, {"learning_rate": rates, "optimizer": "nesterov"}
     yield reference.MLP([6, 2, 3], rng=8), X, LABELS, {}
+    watched = {"patience": 2, "validation": (X[:77], LABELS[::-1][:77]), "epochs": 9}
+    accuracy = watched | {"monitor": "accuracy", "learning_rate": 0.05}
+    yield MLP([6, 9, 3], rng=9, activation="gelu"), X, LABELS, accuracy
+    yield MLP([6, 9, 3], rng=10), X, LABELS, accuracy | {"restore_best": False}
+    few = wide[:3], TARGETS[:3].astype(np.float64)
+    settings = watched | {"validation": few, "optimizer": "sgd", "learning_rate": 0.5}
+    absolute = MLP([6, 8, 2], rng=11, loss="absolute_error", dtype=np.float64)
+    yield absolute, wide, TARGETS.astype(np.float64), settings
 
 
 DEFAULTS = {
     "epochs": 3, "batch_size": 16, "learning_rate": 1e-3, "optimizer": "adam", "weight_decay": 0.0,
     "max_norm": None, "decay_bias": True, "sample_weight": None, "class_weight": None,
-    "shuffle": True,
+    "shuffle": True, "validation": None, "patience": None, "monitor": "loss", "restore_best": True,
 }  # fmt: skip
 
 
@@ -74,14 +82,17 @@ def alone(task):
 
 
 def test_each_model_has_the_bits_that_it_has_alone(threads):
-    tasks = list(population())
-    for order in (list(range(len(tasks))), list(range(len(tasks)))[::-1], [3, 0, 5, 6]):
+    tasks, best = list(population()), set()
+    for order in (list(range(len(tasks))), list(range(len(tasks)))[::-1], [3, 0, 5, 6, 11]):
         mine, others = copy.deepcopy(tasks), copy.deepcopy(tasks)
         histories = together([mine[number] for number in order])
         for number, history in zip(order, histories, strict=True):
             expected = alone(others[number])
             assert same(mine[number][0], others[number][0]), number
             assert figures(history) == figures(expected), number
+            if expected.best_epoch is not None and order[0] == 0:
+                best.add((expected.best_epoch, len(expected.loss)))
+    assert len(best) > 1  # trainings that ended at different times
 
 
 def test_blocks_of_epochs_change_nothing(monkeypatch):
@@ -220,7 +231,7 @@ def shuffle(state, samples, order, draws, counts, bits):
 @pytest.mark.parametrize("samples", [1, 2, 3, 200, 1025, 70_000])
 def test_orders_are_those_of_numpys_generator(samples):
     generator, compiled = np.random.PCG64(samples), np.random.PCG64(samples)
-    state = np.array(jobs._words(compiled.state["state"]), np.uint64)
+    state = np.array(streams.words_of(compiled.state), np.uint64)
     bits = pcg64.bits_of_buckets(samples)
     order, draws = np.empty(samples, np.int64), np.empty(samples, np.uint64)
     counts = np.empty(1 << bits, np.int64)
@@ -228,6 +239,13 @@ def test_orders_are_those_of_numpys_generator(samples):
         places = [array.ctypes.data for array in (order, draws, counts)]
         shuffle(state.ctypes.data, samples, *places, bits)
         np.testing.assert_array_equal(order, shuffled(generator, samples))
+
+
+def test_starts_of_streams_are_those_of_numpys_generator():
+    seeds = [0, 1, 2**32 - 1, 2**32, 2**64 - 1, 2**64 + 5, 2**128 - 1]
+    seeds += [int(one) << 37 for one in np.random.default_rng(0).integers(0, 2**62, 50)]
+    expected = [streams.words_of(np.random.PCG64(seed).state) for seed in seeds]
+    assert [tuple(one) for one in streams.starts_of(seeds).tolist()] == expected
 
 
 MODELS = [MLP([6, 4, 3], rng=0), MLP([6, 4, 3], rng=1)]

@@ -104,7 +104,7 @@ class Schedule(NamedTuple):
 
     def _constants(self, steps: range) -> Array:
         rates = self.rates[steps.start : steps.stop]
-        constants = np.zeros((len(steps), CONSTANTS_EACH))
+        constants = self.without_rates(steps)
         decay = self.weight_decay
         if isinstance(decay, np.ndarray):
             decay = decay[steps.start : steps.stop]
@@ -113,18 +113,27 @@ class Schedule(NamedTuple):
             with np.errstate(over="ignore"):
                 constants[:, 0] = 1 - rates * decay
         if self.optimizer in ("adam", "adamw"):
+            constants[:, 5] = rates / constants[:, 5]
+        else:
+            constants[:, 1] = rates
+        return constants
+
+    def without_rates(self, steps: range) -> Array:
+        """Return the constants of steps that no rate and no decay is in yet: s is 1 - b1^t."""
+        constants = np.zeros((len(steps), CONSTANTS_EACH))
+        if self.optimizer in ("adam", "adamw"):
             b1, b2 = (
                 powers(beta, range(self.done + steps.start + 1, self.done + steps.stop + 1))
                 for beta in (self.beta1, self.beta2)
             )
             constants[:, 1:5] = self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2
             constants[:, 5], constants[:, 6], constants[:, 7] = (
-                rates / (1 - b1),
+                1 - b1,
                 np.sqrt(1 - b2),
                 self.epsilon,
             )
         else:
-            constants[:, 1], constants[:, 2] = rates, self.momentum
+            constants[:, 2] = self.momentum
         return constants
 
 
@@ -229,6 +238,11 @@ def checked_schedule(
     return Schedule(
         optimizer, rates, mu, decay, batch_size, epochs, largest, {}, norm, not spares
     )  # fmt: skip
+
+
+def checked_rate(learning_rate: Any) -> float:
+    """Return one learning rate for all steps, or raise."""
+    return float(_rates(learning_rate, 1, 1)[0])
 
 
 def _rates(learning_rate: Any, steps: int, epochs: int) -> Array:

@@ -55,12 +55,29 @@ class Predictor(NamedTuple):
         found = self._run(x, words, labels, losses[:, np.newaxis])
         return losses, found >> HITS_BIT
 
+    def words_for(self, rows: int) -> Array:
+        """Return what one thread needs of the plan for so many rows."""
+        head = self.words[: execute.HEAD]
+        which = FEW if rows <= head[execute.MOST_FEW] else SOME
+        if rows >= head[execute.FEWEST_MANY]:
+            which = MANY
+        start = execute.HEAD + which * record.SHARED_WORDS
+        return self.words[start : start + record.SHARED_WORDS].copy()
+
     def _run(self, x: Array, words: Array, integers: Array, reals: Array) -> int:
         threads = threads_for(len(x) * self.parameters.size)
         if threads == 1:
             return int(self.run(x, words, integers, reals, 1))
         with Share(threads) as mine:
             return int(self.run(x, words, integers, reals, mine))
+
+
+def prediction_bytes(words: Array, rows: int) -> int:
+    """Return the memory of one thread that predicts so many rows, by `Predictor.words_for`."""
+    tasks = int(words[record.PACKS]) + -(-rows // record.BLOCK_ROWS)
+    tables = record.PROGRAM_WORDS + 2 * 2 + tasks * record.TASK_WORDS
+    own = int(words[record.OWN_BYTES]) + int(words[record.ROOM])
+    return 8 * (record.SHARED_WORDS + tables) + record.team_bytes(1) + own
 
 
 def predictor(

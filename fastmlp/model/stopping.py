@@ -54,12 +54,16 @@ class Watch:
 
     def is_over(self, history: History, number: int, parameters: Array, state: Kept) -> bool:
         """Look at an epoch that has been evaluated; return whether the training shall end."""
-        patience, monitor, restore_best = self.stopping
-        figure = -history.validation_loss[-1]
-        if monitor == "accuracy":
-            figure = history.validation_accuracy[-1]
+        patience, _, restore_best = self.stopping
+        figure = self.figure_of(history, -1)
         if figure > self.figure:  # which no NaN is
             self.figure, history.best_epoch = figure, number
             self.kept = (parameters, state) if restore_best else None
         best = -1 if history.best_epoch is None else history.best_epoch
         return number - best >= patience
+
+    def figure_of(self, history: History, epoch: int) -> float:
+        """Return what an epoch is judged by, the larger, the better."""
+        if self.stopping.monitor == "accuracy":
+            return history.validation_accuracy[epoch]
+        return -history.validation_loss[epoch]

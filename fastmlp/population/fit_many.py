@@ -8,9 +8,11 @@ from ..checks import Array
 from ..model.fit import Request, train
 from ..model.fit_checks import checked_callback
 from ..model.history import History
-from ..model.parameters import Rng
+from ..model.optimizer_state import starting_state
+from ..model.parameters import Rng, bit_generator
 from ..model.progress import progress_bar
 from ..model.sample_weights import ClassWeight
+from ..model.stopping import Watch
 from .tasks import Task, checked_models, checked_tasks
 
 if TYPE_CHECKING:
@@ -79,17 +81,19 @@ def fit_many(
 def _train(tasks: list[Task], progress: bool, callback: Callback | None) -> list[History]:
     """Train the tasks' models: together those that can, the others one after the other."""
     histories = [History() for _ in tasks]
-    together = [task for task in tasks if task.model._trains_together()]
-    total = sum(task.schedule.epochs for task in tasks)
+    together: list[Task] = []
+    others: list[Task] = []
+    for task in tasks:
+        (together if task.model._trains_together() else others).append(task)
+    total = sum(task.shared.schedule.epochs for task in tasks)
     try:
         with progress_bar(total, "fit_many") if progress else nullcontext() as show:
             if together:
                 from .jobs import train_together  # it loads the compiler
 
                 train_together(together, histories, show, callback)
-            for task in tasks:
-                if not task.model._trains_together():
-                    train_alone(task, histories, show, callback)
+            for task in others:
+                train_alone(task, histories, show, callback)
     except KeyboardInterrupt:
         interrupt = KeyboardInterrupt(
             "fit_many: interrupted; each model is as its last finished epoch left it"
@@ -104,13 +108,24 @@ def train_alone(
     histories: list[History],
     show: Show | None,
     callback: Callback | None,
-    first: int = 0,
+    watch: Watch | None = None,
 ) -> None:
-    """Do what `fit` does, from an epoch on; its history is written to the list."""
-    data, weight, history = task.data, task.weight, histories[task.number]
+    """Do what `fit` does, from where its history ends on; that is written to the list.
+
+    watch: of a training that has come so far.
+    """
+    shared, model, schedule, history = (
+        task.shared,
+        task.model,
+        task.schedule,
+        histories[task.number],
+    )
+    data, stream = shared.data, task.stream
     if task.rows is not None:
         x = data.x[task.rows]
         data = data._replace(name=f"{data.name}[rows]", given=x, x=x, y=data.y[task.rows])
+    if watch is None and shared.stopping is not None:
+        watch = Watch(shared.stopping)
 
     def after_epoch(history: History) -> object:
         if show is not None:
@@ -118,11 +133,13 @@ def train_alone(
         return callback is not None and callback(task.number, history)
 
     request = Request(
-        data._replace(weight=weight), task.schedule, task.state, task.generator, task.validation,
-        task.watch, False, after_epoch, task.check_finite,
+        data._replace(weight=task.weight), schedule,
+        task.state or starting_state(model, schedule.optimizer, resume=False),
+        None if stream is None else bit_generator(stream), shared.validation, watch, False,
+        after_epoch, shared.check_finite,
     )  # fmt: skip
     try:
-        train(task.model, request, history, first)
+        train(model, request, history, len(history.loss))
     except (FloatingPointError, ValueError) as error:
         history.error = str(error)
     history.seconds.clear()

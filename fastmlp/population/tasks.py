@@ -1,44 +1,79 @@
 """Many models at once: what each of them is trained on, checked."""
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from ..checks import Array, dtype_error, plain_array, shape_error
-from ..model.fit_checks import Data, Schedule, checked_data, checked_schedule, checked_validation
+from ..model.fit_checks import (
+    Data,
+    Schedule,
+    checked_data,
+    checked_rate,
+    checked_schedule,
+    checked_validation,
+)
 from ..model.optimizer_state import Kept, starting_state
 from ..model.parameters import Rng, bit_generator
 from ..model.sample_weights import checked_weight, weight_of
-from ..model.stopping import Watch, checked_watch
+from ..model.stopping import Stopping, checked_watch
+from ..operations.update_checks import weight_decay_number
+from .streams import MOST_BITS
 
 if TYPE_CHECKING:
     from ..model.estimator import Estimator
 
 
-class Task(NamedTuple):
-    """What `fit` would do with a model: all of it checked.
+class Shared(NamedTuple):
+    """What models of one kind have alike, all of it checked.
 
-    data: all samples, which models may share; rows: the model's own among them, None: all; weight:
-    of these (samples,).
+    data: all samples. schedule: its rates and weight decay are for tasks that have none of their
+    own. stopping: what ends a training in time, if anything.
+    """
+
+    data: Data
+    samples: int  # that an epoch visits
+    schedule: Schedule
+    validation: Data | None
+    stopping: Stopping | None
+    check_finite: bool
+
+
+class Task(NamedTuple):
+    """What `fit` would do with a model.
+
+    rows: the model's own among the samples, None: all; weight: of these (samples,). rate, decay:
+    its own learning rate and weight decay, None: the schedule's. state: None for one that starts
+    anew. stream: a seed or a generator, None: no shuffle.
     """
 
     number: int
     model: "Estimator"
-    data: Data
+    shared: Shared
     rows: Array | None
     weight: Array | None
-    schedule: Schedule
-    state: Kept
-    generator: np.random.PCG64 | None
-    validation: Data | None
-    watch: Watch | None
-    check_finite: bool
+    rate: float | None
+    decay: float | None
+    state: Kept | None
+    stream: np.random.PCG64 | int | None
 
     @property
-    def samples(self) -> int:
-        """How many samples an epoch visits."""
-        return len(self.data.y if self.rows is None else self.rows)
+    def schedule(self) -> Schedule:
+        """The steps of this model's training."""
+        schedule = self.shared.schedule
+        if self.rate is not None:
+            rates = np.full(len(schedule.rates), self.rate)
+            schedule = schedule._replace(rates=rates, largest_rate=self.rate)
+        if self.decay is not None:
+            schedule = schedule._replace(weight_decay=self.decay)
+        return schedule._replace(done=self.done, kept={})
+
+    @property
+    def done(self) -> int:
+        """How many steps the optimizer has made before."""
+        return 0 if self.state is None else self.state[1]
 
 
 def checked_models(models: Any) -> list["Estimator"]:
@@ -67,16 +102,16 @@ def checked_tasks(
     models: list["Estimator"], x: Any, y: Any, rows: Any, settings: dict[str, Any]
 ) -> list[Task]:
     """Return the checked tasks; what models share is checked once."""
-    count, checks = len(models), _Checks()
+    count = len(models)
     values = {name: _each(name, value, count) for name, value in settings.items()}
     xs, ys = _samples(models, x, y)
     own_rows = _each("rows", None if rows is None else list(rows), count)
     _refuse_shared_generators(values["rng"])
-    tasks = []
+    varying = [name for name, value in settings.items() if isinstance(value, list)]
+    checks, tasks = _Checks(values, varying), []
     for number, model in enumerate(models):
-        own = {name: value[number] for name, value in values.items()}
         try:
-            task = checks.task(number, model, xs[number], ys[number], own_rows[number], own)
+            task = checks.task(number, model, xs[number], ys[number], own_rows[number])
         except (TypeError, ValueError) as error:
             raise type(error)(f"models[{number}]: {error}") from None
         tasks.append(task)
@@ -141,59 +176,91 @@ def _checked_rows(rows: object, samples: int) -> Array:
 
 
 class _Checks:
-    """Checks what models are given; what several are given is checked once."""
+    """Checks what models are given: once where several are given the same.
 
-    def __init__(self) -> None:
+    values: a list for each argument of `fit`; varying: those that the caller gave a list for.
+    """
+
+    def __init__(self, values: dict[str, list[Any]], varying: list[str]) -> None:
+        self.values, self.varying = values, [values[name] for name in varying if name not in _OWN]
+        self.rates = values["learning_rate"] if "learning_rate" in varying else None
+        self.decays = values["weight_decay"] if "weight_decay" in varying else None
+        # By the identity of what was given, which lives as long: it is in the caller's arguments.
         self.kept: dict[Any, Any] = {}
-        self.alive: list[Any] = []  # whose ids are keys
+        weights = *values["sample_weight"], *values["class_weight"]
+        self.weighted = any(weight is not None for weight in weights)
 
-    def once(self, key: Any, things: tuple[Any, ...], check: Callable[[], Any]) -> Any:
-        """Return what check() gave for these things, told apart by their identity."""
-        key = (*key, *map(id, things))
+    def once(self, key: Any, check: Callable[[], Any]) -> Any:
+        """Return what check() gave for a key."""
         if key not in self.kept:
             self.kept[key] = check()
-            self.alive.append(things)
         return self.kept[key]
 
-    def task(
-        self, number: int, model: "Estimator", x: Any, y: Any, rows: Any, own: dict[str, Any]
-    ) -> Task:
+    def task(self, number: int, model: "Estimator", x: Any, y: Any, rows: Any) -> Task:
         model._refuse_read_only()
-        is_finite = own["check_finite"]
-        kind = type(model), model.sizes, model.dtype, model.loss_name, bool(is_finite)
-        data = self.once(("data", *kind), (x, y), lambda: checked_data(model, x, y, is_finite))
+        values, count = self.values, None
         if rows is not None:
-            given, count = rows, len(data.y)
-            rows = self.once(("rows", count), (given,), lambda: _checked_rows(given, count))
-        weight = None
-        if own["sample_weight"] is not None or own["class_weight"] is not None:
-            weight = _weight(model, data, rows, own["sample_weight"], own["class_weight"])
-        samples = len(data.y if rows is None else rows)
-        schedule = self.schedule(samples, own)
-        pair = own["validation"]
-        evaluated = self.once(
-            ("validation", *kind), (pair,), lambda: checked_validation(model, pair, is_finite)
-        )
-        watch = checked_watch(model, own["patience"], own["monitor"], own["restore_best"], pair)
-        state = starting_state(model, own["optimizer"], own["resume"])
-        if state[1]:
-            schedule = schedule._replace(done=state[1], kept={})
-        generator = bit_generator(own["rng"]) if own["shuffle"] else None
-        return Task(
-            number, model, data, rows, weight, schedule, state, generator, evaluated, watch,
-            bool(is_finite),
+            samples = len(self.data(number, model, x, y).y)
+            rows = self.once((id(rows), samples), lambda: _checked_rows(rows, samples))
+            count = len(rows)
+        rate = None if self.rates is None else _number("learning_rate", self.rates[number])
+        decay = None if self.decays is None else _number("weight_decay", self.decays[number])
+        key = (
+            type(model), model.sizes, model.dtype, model.loss_name, id(x), id(y), count,
+            *[id(column[number]) for column in self.varying],
+            id(self.rates[number]) if self.rates and rate is None else None,
+            # What else of a schedule a rate and a decay decide.
+            rate is None or rate < _USUAL_RATE or rate, decay is None or decay > 0,
         )  # fmt: skip
+        shared = self.once(key, lambda: self.shared(number, model, x, y, count))
+        weight = None
+        if self.weighted:
+            of_samples, of_classes = values["sample_weight"][number], values["class_weight"][number]
+            weight = _weight(model, shared.data, rows, of_samples, of_classes)
+        state = None
+        if values["resume"][number]:
+            state = starting_state(model, shared.schedule.optimizer, True)
+        stream = _stream(values["rng"][number]) if values["shuffle"][number] else None
+        return Task(number, model, shared, rows, weight, rate, decay, state, stream)
 
-    def schedule(self, samples: int, own: dict[str, Any]) -> Schedule:
-        arguments = [own[name] for name in _OF_SCHEDULES]
-        key = ("schedule", samples, *((type(one), one) for one in arguments))
-        try:
-            found: Schedule | None = self.kept.get(key)
-        except TypeError:  # an array
-            return checked_schedule(samples, *arguments)
-        if found is None:
-            found = self.kept[key] = checked_schedule(samples, *arguments)
-        return found
+    def data(self, number: int, model: "Estimator", x: Any, y: Any) -> Data:
+        """Return a model's samples."""
+        is_finite = bool(self.values["check_finite"][number])
+        kind = "data", model.sizes, model.dtype, model.loss_name, is_finite, id(x), id(y)
+        return cast(Data, self.once(kind, lambda: checked_data(model, x, y, is_finite)))
+
+    def shared(self, number: int, model: "Estimator", x: Any, y: Any, count: int | None) -> Shared:
+        """Return what a model has alike with others. count: of its own rows, None: all."""
+        own = {name: column[number] for name, column in self.values.items()}
+        is_finite, pair = bool(own["check_finite"]), own["validation"]
+        data = self.data(number, model, x, y)
+        samples = len(data.y) if count is None else count
+        schedule = checked_schedule(samples, *[own[name] for name in _OF_SCHEDULES])
+        kind = model.sizes, model.dtype, model.loss_name, is_finite, id(pair)
+        validation = self.once(kind, lambda: checked_validation(model, pair, is_finite))
+        watch = checked_watch(model, own["patience"], own["monitor"], own["restore_best"], pair)
+        stopping = None if watch is None else watch.stopping
+        return Shared(data, samples, schedule, validation, stopping, is_finite)
+
+
+_OWN = ("learning_rate", "weight_decay", "rng", "sample_weight", "class_weight")
+_USUAL_RATE = 1e38  # float32 holds it
+
+
+def _number(name: str, value: Any) -> float | None:
+    """Return a model's own rate or decay, None for an array of rates, or raise."""
+    if isinstance(value, float) and 0 <= value < math.inf:
+        return float(value)
+    if name == "weight_decay":
+        return weight_decay_number(value)
+    return checked_rate(value) if np.ndim(value) == 0 else None
+
+
+def _stream(rng: Rng) -> np.random.PCG64 | int:
+    """Return a seed that starts a stream, or the generator that has one."""
+    if type(rng) is int and 0 <= rng < 1 << MOST_BITS:
+        return rng
+    return bit_generator(rng)
 
 
 _OF_SCHEDULES = (

@@ -41,6 +41,7 @@ from fastmlp_kernels.record import (
     OWN_PLACE,
     PACKS,
     PARAMETERS,
+    PROGRAM_WORDS,
     PROGRAMS,
     RATE,
     ROOM,
@@ -243,9 +244,9 @@ def _set_tables(shared, rows, each, place):
     """Write programs, stages and tasks of so many rows each to an address; return the end."""
     threads, packs = word(shared, THREADS), word(shared, PACKS)
     blocks = (rows + each - 1) // each
-    stages = place + 8 * 8
+    stages = place + PROGRAM_WORDS * 8
     tasks = stages + 2 * (1 + threads) * 8
-    for number in range(8):
+    for number in range(PROGRAM_WORDS):
         set_word(place, number, 0)
     set_word(place, 0, int(packs == 0))
     set_word(place, 1, 2)
@@ -265,6 +266,23 @@ def _set_tables(shared, rows, each, place):
     set_word(shared, STAGES, stages)
     set_word(shared, TASKS, tasks)
     return tasks + (packs + blocks) * TASK_WORDS * 8
+
+
+@jit
+def set_rows(shared, rows, each, place):
+    """Let the memory of a prediction lie at an address, and a plan's tasks be of so many rows."""
+    set_places(shared, place)
+    _set_tables(shared, rows, each, word(shared, BUFFERS) + word(shared, ROOM))
+
+
+@jit
+def set_arrays(shared, x, parameters, labels, classes, results):
+    """The addresses of a prediction's arrays."""
+    set_word(shared, X, x)
+    set_word(shared, PARAMETERS, parameters)
+    set_word(shared, LABELS, labels)
+    set_word(shared, CLASSES, classes)
+    set_word(shared, LOSSES, results)
 
 
 @kernel(
@@ -293,19 +311,16 @@ def predict(x, plans, integers, reals, num_threads):
     each = _rows_each(rows, num_threads)
     threads = min(num_threads, max(1, words[PACKS], (rows + each - 1) // each))
     size = (TEAM_LINES + threads) * LINE + threads * words[OWN_BYTES] + words[ROOM]
-    tables = 8 + 2 * (1 + threads) + (words[PACKS] + rows // 4 + 1) * TASK_WORDS
+    tables = PROGRAM_WORDS + 2 * (1 + threads) + (words[PACKS] + rows // 4 + 1) * TASK_WORDS
     memory = np.empty(SHARED_WORDS + size // 8 + tables + 8, np.int64)
     shared = memory[:SHARED_WORDS]
-    for number in range(SHARED_WORDS):
-        shared[number] = words[number]
-    shared[THREADS] = threads
-    set_places(address(shared), aligned(memory[SHARED_WORDS:]))
-    shared[X], shared[PARAMETERS] = address(x), plans[PLACE]
-    shared[LABELS] = shared[CLASSES] = address(integers)
-    if plans[TARGETS]:
-        shared[LABELS] = plans[TARGETS]
-    shared[LOSSES] = address(reals)
-    _set_tables(address(shared), rows, each, shared[BUFFERS] + words[ROOM])
+    labels = plans[TARGETS] if plans[TARGETS] else address(integers)
+    copy(address(shared), address(words), SHARED_WORDS * 8)
+    set_word(address(shared), THREADS, threads)
+    set_rows(address(shared), rows, each, aligned(memory[SHARED_WORDS:]))
+    set_arrays(
+        address(shared), address(x), plans[PLACE], labels, address(integers), address(reals)
+    )
     run_team(plans[CODE], shared, threads)
     found = 1 + 2 * shared[FAILED] + 4 * shared[NEGATIVE] + 8 * count_hits(address(shared))
     keep_alive(memory)

@@ -179,6 +179,26 @@ def on_stack(typing_context, fields):
 
 
 @intrinsic
+def float64_of(typing_context, bits):
+    """The float64 that has these bits, an int64."""
+
+    def codegen(context, builder, signature, values):
+        return builder.bitcast(values[0], ir.DoubleType())
+
+    return types.float64(types.int64), codegen
+
+
+@intrinsic
+def bits_of(typing_context, value):
+    """The bits of a float64, as int64."""
+
+    def codegen(context, builder, signature, values):
+        return builder.bitcast(values[0], ir.IntType(64))
+
+    return types.int64(types.float64), codegen
+
+
+@intrinsic
 def add_one(typing_context, place):
     """Add 1 to an int64 that other threads change, too; return what it was.
 

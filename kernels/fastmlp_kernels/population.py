@@ -3,21 +3,32 @@
 An epoch is what fastmlp/model/fit.py says: an order of the samples, the plan's steps on copies of
 the weights and states, the mean loss, and only then the model's own weights and states change. A
 model leaves before an epoch that can't end so: a loss or a weight isn't finite, or a zero that
-was passed over would have mattered. Its stream is then as before that epoch.
+was passed over would have mattered. Its stream is then as before that epoch. After an epoch, it is
+evaluated and watched as fastmlp/model/stopping.py says.
 """
 
 import numpy as np
 from numba.core import types
 
 from fastmlp_kernels import record
-from fastmlp_kernels.execute import drive, set_places
+from fastmlp_kernels.execute import count_hits, drive, set_arrays, set_places, set_rows
 from fastmlp_kernels.jit import integer, jit, kernel, packed, result
 from fastmlp_kernels.loss import mean_of
-from fastmlp_kernels.memory import add_one, address, array_at, copy, fields_at, keep_alive
+from fastmlp_kernels.memory import (
+    add_one,
+    address,
+    array_at,
+    bits_of,
+    copy,
+    fields_at,
+    float64_of,
+    keep_alive,
+)
 from fastmlp_kernels.operands import record_at, set_word, word
 from fastmlp_kernels.parallel import SharedKernel, on_threads
 from fastmlp_kernels.pcg64 import STATE_WORDS, shuffle
 from fastmlp_kernels.record import (
+    BLOCK_ROWS,
     BUFFERS,
     CONSTANTS,
     CONSTANTS_EACH,
@@ -44,6 +55,8 @@ LEVELS = 64  # of the tree of any number of leaves, see loss.py
 SUMS = SHARED_WORDS * 8
 STREAM = SUMS + LEVELS * 8
 HEAD = STREAM + STATE_WORDS * 8
+
+OTHER, _, ADAMW = range(len(record.RULES))
 
 _job_at = record_at(record.JOB_FIELDS)
 _STATE = record.JOB_FIELDS.index("state_low") * 8
@@ -110,6 +123,23 @@ def are_finite(values):
 
 
 @jit
+def write_constants(it, constants):
+    """An epoch's constants at an address; see Schedule.constants in fastmlp/model/fit_checks.py."""
+    first = it.epoch * it.steps
+    copy(constants, it.constants + first * 8 * CONSTANTS_EACH, it.steps * 8 * CONSTANTS_EACH)
+    values = array_at(0.0, constants, it.steps * CONSTANTS_EACH)
+    rates = array_at(0.0, it.rates, 1 + it.rate_step * it.epochs * it.steps)
+    decay = float64_of(it.decay)
+    for step in range(it.steps):
+        rate, row = rates[(first + step) * it.rate_step], step * CONSTANTS_EACH
+        values[row] = 1 - rate * decay if it.rule == ADAMW else decay
+        if it.rule == OTHER:
+            values[row + 1] = rate
+        else:
+            values[row + 5] = rate / values[row + 5]
+
+
+@jit
 def run_plan(zero, it, place, order, y):
     """The steps of an epoch on copies of the weights and states; how many were right, or -1."""
     parameters = place + it.work
@@ -124,7 +154,8 @@ def run_plan(zero, it, place, order, y):
     set_word(place, LOSSES, place + it.sample_losses)
     set_word(place, PARAMETERS, parameters)
     set_word(place, STATES, states)
-    set_word(place, CONSTANTS, it.constants + it.epoch * it.steps * 8 * CONSTANTS_EACH)
+    write_constants(it, place + it.step_constants)
+    set_word(place, CONSTANTS, place + it.step_constants)
     set_word(place, STEPS, it.steps)
     set_word(place, LEFT, it.samples)
     set_word(place, MAX_NORM, it.max_norm)
@@ -164,6 +195,51 @@ def run_epoch(zero, it, job, place):
     return True
 
 
+@jit
+def evaluate(zero, it, place):
+    """The figures of the validation's samples after an epoch."""
+    memory, last = place + it.validation_memory, it.epoch - 1
+    samples, losses = it.validation_samples, place + it.validation_sample_losses
+    shared = memory
+    copy(shared, it.validation_plan, SHARED_WORDS * 8)
+    set_rows(shared, samples, BLOCK_ROWS, memory + SHARED_WORDS * 8)
+    set_arrays(shared, it.validation_x, it.parameters, it.validation_y, it.validation_y, losses)
+    drive(shared, word(shared, OWN_PLACE))
+    sums = array_at(zero, place + SUMS, LEVELS)
+    mean_of(array_at(zero, losses, samples), sums)
+    array_at(0.0, it.validation_losses, it.epochs)[last] = sums[0]
+    set_word(it.validation_hits, last, count_hits(shared))
+
+
+@jit
+def watch(it):
+    """Keep an epoch that is the best; let too many that aren't end the training."""
+    last = it.epoch - 1
+    figure = -array_at(0.0, it.validation_losses, it.epochs)[last]
+    if it.by_accuracy:
+        figure = np.float64(word(it.validation_hits, last))
+    if figure > float64_of(it.best_figure):  # which no NaN is
+        it.best_figure, it.best_epoch = bits_of(figure), last
+        if it.best:
+            copy(it.best, it.parameters, it.parameter_bytes)
+            copy(it.best + it.parameter_bytes, it.states, it.state_bytes)
+    if last - it.best_epoch >= it.patience:
+        it.is_over = 1
+
+
+@jit
+def run_epochs(zero, it, job, place, most):
+    """Up to `most` epochs of a model, if it hasn't ended."""
+    stop = min(it.epochs, it.epoch + most)
+    while it.epoch < stop and not it.is_left and not it.is_over:
+        if not run_epoch(zero, it, job, place):
+            it.is_left = 1
+        elif it.validation_samples:
+            evaluate(zero, it, place)
+            if it.patience:
+                watch(it)
+
+
 FIELDS = 8
 
 
@@ -175,10 +251,7 @@ def _train(zero):
         number = add_one(next_one)
         while number < count:
             job = jobs + word(picks, number) * len(record.JOB_FIELDS) * 8
-            it = _job_at(job)
-            stop = min(it.epochs, it.epoch + most)
-            while it.epoch < stop and not it.is_left:
-                it.is_left = int(not run_epoch(zero, it, job, place))
+            run_epochs(zero, _job_at(job), job, place, most)
             number = add_one(next_one)
         add_one(data)
 
@@ -194,7 +267,8 @@ def _train(zero):
 def run(code, jobs, picks, most, memory, each, num_threads):
     """Train the jobs (models, fields) whose numbers are picked, up to `most` epochs each.
 
-    memory: `each` bytes of every thread. Their fields `epoch` and `is_left` tell how far they came.
+    memory: `each` bytes of every thread. Their fields `epoch`, `is_left` and `is_over` tell how far
+    they came.
     """
     next_one = np.zeros(LINE // 8, np.int64)
     fields = (

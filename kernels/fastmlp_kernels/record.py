@@ -108,16 +108,24 @@ OWN_CALL = 16  # from this word on, what a call of sparse.py's rows has to know
 OWN_FIELDS = ("row", "rows", "batch", "leaf", "leaves", "part", "hits")
 
 # A model of a population; see population.py. Addresses, then numbers, then places in the memory of
-# the thread that trains it. y_bytes: of a sample's label or targets; weights: float64, of the rows.
+# the thread that trains it. y_bytes: of a sample's label or targets; weights: float64, of the rows;
+# constants: the steps' but for rates and decay, which each job has; rule: where these belong.
 JOB_FIELDS = (
-    *("plan", "x", "rows", "y", "weights", "parameters", "states", "constants", "losses", "hits"),
+    *("plan", "x", "rows", "y", "weights", "parameters", "states", "losses", "hits"),
+    *("constants", "rates", "rate_step", "decay", "rule"),
     *("samples", "batch_size", "steps", "epoch", "epochs", "y_bytes", "size"),
     *("parameter_bytes", "state_bytes", "max_norm", "bits"),
-    *("shuffles", "watches", "check_finite", "is_left"),
+    *("shuffles", "watches", "check_finite", "is_left", "is_over"),
     *("order", "draws", "counts", "seen", "seen_weights", "scales", "sample_losses", "work"),
-    *("plan_memory", "plan_bytes"),
+    *("step_constants", "plan_memory", "plan_bytes"),
+    # Validation: the plan of its losses, samples, where they lie and where the figures go; then
+    # what ends a training in time, and the weights and states of the best epoch, 0: not kept.
+    *("validation_plan", "validation_x", "validation_y", "validation_samples"),
+    *("validation_sample_losses", "validation_memory", "validation_losses", "validation_hits"),
+    *("patience", "by_accuracy", "best", "best_figure", "best_epoch"),
     *("state_low", "state_high", "increment_low", "increment_high"),
 )
+RULES = ("other", "adam", "adamw")
 
 # Panels: a run of columns, and where the table of its tiles lies behind the panels' base; for each
 # number of rows that are left, 0 .. 48, which tile comes next, its rows, and how many of them.
@@ -127,6 +135,7 @@ TILE_FIELDS = ("number", "rows", "count")
 
 # A plan's programs, a first and a last stage each; of a stage its first task, and threads' ends.
 BEFORE, WHOLE, LAST, AFTER = range(4)
+PROGRAM_WORDS = 8
 
 LEAF, LINE, BLOCK_ROWS, WORD = 256, 64, 48, 64
 BY_SLOPE = 2  # in the place of a product's `relu`
