@@ -10,6 +10,7 @@ import pytest
 
 import fastmlp
 from fastmlp import MLP, reference
+from fastmlp.population import answers
 
 X = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
 LABELS = np.random.default_rng(1).integers(0, 3, 40)
@@ -82,6 +83,28 @@ def test_joint_predictions_are_those_of_the_models(module):
     scores = module.score_many(models, X, LABELS, sample_weight=np.arange(40))
     expected = [model.score(X, LABELS, sample_weight=np.arange(40)) for model in models]
     assert scores.tolist() == expected
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 40, 300])
+def test_models_of_any_kind_predict_as_alone(rows, threads, monkeypatch):
+    monkeypatch.setattr(answers, "MOST_BYTES", 4000)  # several calls
+    x = np.random.default_rng(rows).standard_normal((rows, 4)).astype(np.float32)
+    binary = {"loss": "binary_cross_entropy", "activation": "tanh"}
+    for kind in ({}, {"activation": "gelu"}, {"dtype": np.float64}, binary):
+        models = [MLP([4, 9, 2], rng=i, **kind) for i in range(7)]
+        models.insert(3, MLP([4, 3, 2], rng=9, **kind))
+        models[5].W1[0, 0] = np.inf
+        models[6].W2[:] = np.nan
+        for method in ("predict", "predict_proba"):
+            with np.errstate(all="ignore"):
+                found = getattr(fastmlp, f"{method}_many")(models, x)
+                each = np.stack([getattr(model, method)(x) for model in models])
+            assert (found.dtype, found.tobytes()) == (each.dtype, each.tobytes())
+    if rows:
+        x[-1, 2] = np.inf
+        with pytest.raises(ValueError, match=rf"x\[{rows - 1}, 2\]: expected finite numbers"):
+            fastmlp.predict_many(models, x)
+        fastmlp.predict_many(models, x, check_finite=False)
 
 
 def test_joint_predictions_of_numbers_and_labels():

@@ -320,6 +320,10 @@ class Estimator(Parameters):
         """Whether `fit_many` has a compiled way for it."""
         return False
 
+    def _predicts_together(self, method: str) -> bool:
+        """Whether many such models answer in one compiled call."""
+        return False
+
     @property
     def _has_accuracy(self) -> bool:
         return self.loss_name not in REGRESSIONS

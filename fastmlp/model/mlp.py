@@ -108,6 +108,9 @@ class MLP(Estimator):
     def _trains_together(self) -> bool:
         return not self._is_composed("fit")
 
+    def _predicts_together(self, method: str) -> bool:
+        return not self._is_composed(method)
+
     def _is_composed(self, method: str) -> bool:
         """Whether a method calls operations one after the other, as no plan has them."""
         return is_numpy() or (method in _OF_THE_HEAD and self._head != (LogSoftmax,))

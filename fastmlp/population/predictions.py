@@ -4,6 +4,7 @@ Sums over models go one after the other, in their order, in float64: threads cha
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..checks import Array, shape_error
 from ..model.estimator import Estimator
+from ..model.goals import goal_of
 from ..model.losses import CROSS_ENTROPY, REGRESSIONS
 from ..model.sample_weights import ClassWeight
 from .tasks import checked_models
@@ -28,7 +30,7 @@ def predict_many(
     found = checked_models(models)
     is_number = bool(found) and found[0].loss_name in REGRESSIONS
     _check_combine(combine, ("mean", "std") if is_number else ("vote",))
-    results = _of_each(found, lambda model: model.predict(x, check_finite=check_finite))
+    results = _of_each(found, "predict", x, check_finite)
     return _combined(results, combine, _classes(found))
 
 
@@ -41,7 +43,7 @@ def predict_proba_many(
     """
     _check_combine(combine, ("mean", "std"))
     found = checked_models(models)
-    results = _of_each(found, lambda model: model.predict_proba(x, check_finite=check_finite))
+    results = _of_each(found, "predict_proba", x, check_finite)
     return _combined(results, combine, 0)
 
 
@@ -73,30 +75,38 @@ def _classes(models: list[Estimator]) -> int:
     return models[0].sizes[-1] if models and models[0].loss_name == CROSS_ENTROPY else 2
 
 
-def _of_each(models: list[Estimator], call: Any) -> Iterator[Array]:
-    """Return the models' results, which have one shape and dtype."""
+def _of_each(models: list[Estimator], method: str, x: Array, check_finite: bool) -> Iterator[Array]:
+    """Return arrays (some models, ...) of the models' results, which have one shape and dtype."""
     if not models:
         raise shape_error("models", "at least one model", "none", "give some")
-    first: Array | None = None
+    first = goal_of(models[0], method)
     for number, model in enumerate(models):
-        result = call(model)
-        first = result if first is None else first
-        if (result.shape, result.dtype) != (first.shape, first.dtype):
+        goal = goal_of(model, method)
+        if goal[1:] != first[1:]:
             expected = f"results of shape {first.shape} and {first.dtype}, as the first model's"
-            got = f"shape {result.shape} and {result.dtype}"
+            got = f"shape {goal.shape} and {goal.dtype}"
             raise shape_error(f"models[{number}]", expected, got, "call it for each kind of model")
-        yield result
+    for is_compiled, group in groupby(models, lambda model: model._predicts_together(method)):
+        if is_compiled:
+            from .answers import answers  # it loads the compiler
+
+            yield from answers(list(group), method, x, check_finite)
+        else:
+            for model in group:
+                yield model._answer(method, x, None, check_finite)[np.newaxis]
 
 
 def _combined(results: Iterator[Array], combine: str | None, classes: int) -> Array:
     if combine is None:
-        return np.stack(list(results))
+        return np.concatenate(list(results))
     if combine == "vote":
         return _vote(results, classes)
     count, dtype = 0, None
     mean: Any = 0.0
     squares: Any = 0.0
-    for result in results:  # Welford, "Note on a method for calculating corrected sums", 1962
+    for result in (
+        one for some in results for one in some
+    ):  # Welford, "Note on a method for calculating corrected sums", 1962
         count, dtype = count + 1, result.dtype
         off = result.astype(np.float64) - mean
         mean = mean + off / count
@@ -107,6 +117,6 @@ def _combined(results: Iterator[Array], combine: str | None, classes: int) -> Ar
 def _vote(results: Iterator[Array], classes: int) -> Array:
     """Return the class with most votes: of samples (N,), or of each label (N, labels)."""
     votes: Any = 0
-    for result in results:
-        votes = votes + (result[..., np.newaxis] == np.arange(classes))
+    for some in results:
+        votes = votes + (some[..., np.newaxis] == np.arange(classes)).sum(axis=0)
     return np.asarray(np.argmax(votes, axis=-1))
