@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fastmlp_bench import cases, environment, regressions, report, results, run, timing
+from fastmlp_bench import cases, environment, populations, regressions, report, results, run, timing
 from fastmlp_bench.measure import measure
 from fastmlp_bench.plots import draw
 from fastmlp_bench.providers import PROVIDERS, numpy_lean, plain
@@ -31,6 +31,14 @@ SMALL_CASES = [
     *(cases.update(name, "float32") for name in cases.UPDATES),
     cases.train("float32", 50, (20, 8, 6, 10), 16),  # the last batch has 2 samples
     cases.train("float64", 50, (20, 8, 10), 50),
+    populations.fit_many(8, (10, 16, 3), 70, 32, providers=None),
+    populations.fit_many(8, (10, 8, 8, 1), 70, 32),
+    populations.estimator(
+        "MLPClassifier", 300, "5-1", populations.epochs_of(200, 10, learning_rate_init=0.01)
+    ),
+    populations.estimator(
+        "MLPRegressor", 300, "5-1", populations.epochs_of(200, 10, learning_rate_init=0.01)
+    ),
 ]
 
 

@@ -153,9 +153,7 @@ def update(operation: str, dtype: str) -> Case:
     return Case(operation, f"{UPDATED}", dtype, 0, moved, make, TOLERANCE[dtype])
 
 
-def initial_parameters(
-    sizes: Sequence[int], dtype: str, activation: str = "relu"
-) -> list[Array]:
+def initial_parameters(sizes: Sequence[int], dtype: str, activation: str = "relu") -> list[Array]:
     """Return the parameters that every provider starts from."""
     loss = "squared_error" if sizes[-1] == 1 else "cross_entropy"
     return fastmlp.MLP(sizes, dtype=dtype, rng=0, activation=activation, loss=loss).parameters
@@ -186,7 +184,7 @@ def predict(
         parameters = initial_parameters(sizes, dtype)
         return (x, parameters), _checked_by_rows(operation, x, parameters)
 
-    weights = _weights(sizes)
+    weights = count_weights(sizes)
     counts = 2 * samples * weights, (samples * sizes[0] + weights) * np.dtype(dtype).itemsize
     shape = f"{samples} x {'-'.join(map(str, sizes))}"
     return Case(operation, shape, dtype, *counts, make, TOLERANCE[dtype], **fields)
@@ -211,10 +209,8 @@ def train(
         arguments = x, y, initial_parameters(sizes, dtype), batch_size, 0.01
         return arguments, training_error(*arguments)
 
-    # Forward, and backward to the weights of each layer and to the inputs of all but the first.
-    flops = 4 * samples * _weights(sizes)
-    flops += sum(2 * samples * rows * columns for rows, columns in pairwise(sizes[1:]))
-    moved = (samples * sizes[0] + 2 * _weights(sizes)) * np.dtype(dtype).itemsize
+    flops = count_flops(samples, sizes)
+    moved = (samples * sizes[0] + 2 * count_weights(sizes)) * np.dtype(dtype).itemsize
     shape = f"{samples} x {'-'.join(map(str, sizes))}, batch {batch_size}"
     shape += " without zeros" if without_zeros else ""
     tolerance = TRAINING_TOLERANCE * (len(sizes) - 1)
@@ -230,9 +226,8 @@ def regress(samples: int, sizes: Sequence[int], batch_size: int) -> Case:
         arguments = x, y, initial_parameters(sizes, "float32", "tanh"), batch_size, 1e-3
         return arguments, training_error(*arguments, train=numpy_lean.regress)
 
-    flops = 4 * samples * _weights(sizes)
-    flops += sum(2 * samples * rows * columns for rows, columns in pairwise(sizes[1:]))
-    moved = 4 * (samples * sizes[0] + 6 * _weights(sizes))
+    flops = count_flops(samples, sizes)
+    moved = 4 * (samples * sizes[0] + 6 * count_weights(sizes))
     shape = f"{samples} x {'-'.join(map(str, sizes))} tanh, batch {batch_size}"
     tolerance = TRAINING_TOLERANCE * (len(sizes) - 1)
     return Case("regress", shape, "float32", flops, moved, make, tolerance)
@@ -251,7 +246,17 @@ def training_error(*arguments: Any, train: Callable[..., Any] = numpy_lean.train
     return error
 
 
-def _weights(sizes: Sequence[int]) -> int:
+def count_flops(samples: int, sizes: Sequence[int]) -> int:
+    """Return the operations of an epoch.
+
+    Forward, and backward to the weights of each layer and to the inputs of all but the first.
+    """
+    flops = 4 * samples * count_weights(sizes)
+    return flops + sum(2 * samples * rows * columns for rows, columns in pairwise(sizes[1:]))
+
+
+def count_weights(sizes: Sequence[int]) -> int:
+    """Return how many parameters there are."""
     return sum((rows + 1) * columns for rows, columns in pairwise(sizes))
 
 

@@ -110,7 +110,7 @@ def measure_all(
     """
     from tqdm import tqdm
 
-    from . import cases
+    from . import cases, populations
     from .measure import measure, missing
     from .providers import PROVIDERS
     from .results import case_name
@@ -123,11 +123,13 @@ def measure_all(
     def wanted(name: str) -> bool:
         return only in name and (names is None or name in names)
 
-    chosen = [case for case in (cases.FULL if full else cases.QUICK) if wanted(case.name)]
+    table = cases.FULL + populations.FULL if full else cases.QUICK
+    chosen = [case for case in table if wanted(case.name)]
     starts = wanted(case_name(*STARTUP))
     if not chosen and not starts:
         raise ValueError(f"--only: expected part of a row's name, got {only!r}")
-    points = [] if only or not curves else cases.curves(full, threads)
+    points = cases.curves(full, threads) + populations.curve(full)
+    points = [] if only or not curves else points
     table_rounds, curve_rounds = ROUNDS[full]
     total = len(chosen) * table_rounds + len(points) * curve_rounds
     total += (STARTUP_ROUNDS[full] + 3) * starts
@@ -202,8 +204,7 @@ def write_pages(results: dict[str, Any], pictures: list[Path]) -> None:
 
     parts = short, markdown
     seen = [
-        [Path(os.path.relpath(path, page.parent)).as_posix() for path in pictures]
-        for page in PAGES
+        [Path(os.path.relpath(path, page.parent)).as_posix() for path in pictures] for page in PAGES
     ]
     texts = _pages_with(*(part(results, paths) for part, paths in zip(parts, seen, strict=True)))
     for page, text in texts.items():

@@ -17,6 +17,11 @@ train(x, y, parameters, batch_size, learning_rate)
 regress(x, y, parameters, batch_size, learning_rate)
     the same after one more epoch of Adam on the squared error of each batch, with tanh in place of
     relu; y (N,) in the dtype of x; Adam goes on from call to call
+fit_many(x, y, members, batch_size, epochs, learning_rate)
+    f(i): the same arrays of network i, after more epochs of each of the networks whose parameters
+    are the members, in order, by an Adam that starts anew; y: integer classes (N,), or numbers (N,)
+    for tanh in place of relu and the squared error of one output
+estimator(name, settings, x, y)   scikit-learn's estimator of this name and settings, fitted
 """
 
 import importlib

@@ -1,5 +1,7 @@
 """fastmlp itself."""
 
+from typing import Any
+
 import numpy as np
 
 import fastmlp
@@ -60,3 +62,35 @@ def regress(
         return [part for W in model.parameters for part in (W[:-1], W[-1])]
 
     return call
+
+
+def fit_many(
+    x: Array,
+    y: Array,
+    members: list[list[Array]],
+    batch_size: int,
+    epochs: int,
+    learning_rate: float,
+) -> Call:
+    kind = {} if y.dtype.kind == "i" else {"activation": "tanh", "loss": "squared_error"}
+    models = [_package.model_of(parameters, **kind) for parameters in members]
+
+    def member(number: int) -> list[Array]:
+        return [part for W in models[number].parameters for part in (W[:-1], W[-1])]
+
+    def call() -> Any:
+        fastmlp.fit_many(
+            models, x, y, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+            shuffle=False,
+        )  # fmt: skip
+        return member
+
+    return call
+
+
+def estimator(name: str, settings: dict[str, Any], x: Array, y: Array) -> Call:
+    from fastmlp import sklearn
+
+    from .scikit_learn import fit_of
+
+    return fit_of(sklearn, name, settings, x, y)

@@ -185,26 +185,92 @@ def regress(
     x: Array, y: Array, parameters: list[Array], batch_size: int, learning_rate: float
 ) -> Call:
     """One compiled call for the whole epoch."""
-    whole = len(x) // batch_size
-    end = whole * batch_size
-    arrays = x, y[:, np.newaxis]
-    runs = [jax.device_put(array[:end].reshape(whole, batch_size, -1)) for array in arrays]
-    rest = [jax.device_put(array[end:]) for array in arrays]
+    runs, rest = _runs((x, y[:, np.newaxis]), batch_size)
+    epoch = jax.jit(_adam_epoch(_squared_error, learning_rate, x.dtype), donate_argnums=0)
     layers = [(jnp.array(W, copy=True), jnp.array(b, copy=True)) for W, b in split(parameters)]
+    now = [_adam_start(layers)]
 
-    def loss(layers: Pairs, x: jax.Array, y: jax.Array) -> jax.Array:
-        h = x
-        for W, b in layers[:-1]:
-            h = jnp.tanh(h @ W + b)
-        W, b = layers[-1]
-        return jnp.mean((h @ W + b - y) ** 2)
+    def call() -> list[Array]:
+        now[0] = epoch(now[0], runs, rest)
+        return [np.asarray(a) for pair in jax.block_until_ready(now[0])[0] for a in pair]
+
+    return call
+
+
+def fit_many(
+    x: Array,
+    y: Array,
+    members: list[list[Array]],
+    batch_size: int,
+    epochs: int,
+    learning_rate: float,
+) -> dict[str, Call]:
+    """All epochs of all networks in one compiled call: in lockstep, or some networks at a time."""
+    is_classes = y.dtype.kind == "i"
+    label = one_hot_rows(y, members[0][-1].shape[1], x.dtype) if is_classes else y[:, np.newaxis]
+    runs, rest = _runs((x, label), batch_size)
+    loss = _cross_entropy if is_classes else _squared_error
+    epoch = _adam_epoch(loss, learning_rate, x.dtype)
+
+    def train(layers: Pairs) -> Pairs:
+        state = _adam_start(layers)
+        return jax.lax.scan(lambda now, _: (epoch(now, runs, rest), None), state, length=epochs)[0][
+            0
+        ]
+
+    def form(function: Any) -> Call:
+        networks = [split(member) for member in members]
+        now = [
+            [
+                tuple(jnp.stack([network[layer][part] for network in networks]) for part in (0, 1))
+                for layer in range(len(members[0]))
+            ]
+        ]
+        compiled = jax.jit(function, donate_argnums=0)
+
+        def call() -> Any:
+            layers = now[0] = jax.block_until_ready(compiled(now[0]))
+            return lambda number: [np.asarray(part[number]) for pair in layers for part in pair]
+
+        return call
+
+    some = partial(jax.lax.map, train, batch_size=64)
+    return {"vmap": form(jax.vmap(train)), "map of vmaps": form(some)}
+
+
+def _runs(arrays: tuple[Array, ...], batch_size: int) -> tuple[Any, Any]:
+    """Return the whole batches (batches, batch_size, ...) and the rest of each array."""
+    whole = len(arrays[0]) // batch_size
+    end = whole * batch_size
+    runs = [jax.device_put(array[:end].reshape(whole, batch_size, -1)) for array in arrays]
+    return runs, [jax.device_put(array[end:]) for array in arrays]
+
+
+def _cross_entropy(layers: Pairs, x: jax.Array, label: jax.Array) -> jax.Array:
+    return -jnp.sum(jax.nn.log_softmax(_logits(layers, x), axis=1) * label) / len(x)
+
+
+def _squared_error(layers: Pairs, x: jax.Array, y: jax.Array) -> jax.Array:
+    h = x
+    for W, b in layers[:-1]:
+        h = jnp.tanh(h @ W + b)
+    W, b = layers[-1]
+    return jnp.mean((h @ W + b - y) ** 2)
+
+
+def _adam_start(layers: Pairs) -> Any:
+    zeros = [jax.tree.map(jnp.zeros_like, layers) for _ in range(2)]
+    return (layers, *zeros, jnp.float64(0))
+
+
+def _adam_epoch(loss: Any, learning_rate: float, dtype: Any) -> Any:
+    """Return epoch(state, runs, rest): Adam on the loss of each batch."""
 
     def step(state: Any, batch: Any) -> tuple[Any, None]:
         layers, m, v, t = state
         grads, t = jax.grad(loss)(layers, *batch), t + 1
         m = jax.tree.map(lambda m, g: 0.9 * m + (1 - 0.9) * g, m, grads)
         v = jax.tree.map(lambda v, g: 0.999 * v + (1 - 0.999) * g * g, v, grads)
-        dtype = batch[0].dtype
         rate = (learning_rate / (1 - 0.9**t)).astype(dtype)
         corrected = jnp.sqrt(1 - 0.999**t).astype(dtype)
         layers = jax.tree.map(
@@ -212,16 +278,8 @@ def regress(
         )
         return (layers, m, v, t), None
 
-    @partial(jax.jit, donate_argnums=0)
     def epoch(state: Any, runs: Any, rest: Any) -> Any:
         state, _ = jax.lax.scan(step, state, runs)
         return step(state, rest)[0] if len(rest[0]) else state
 
-    zeros = [jax.tree.map(jnp.zeros_like, layers) for _ in range(2)]
-    now = [(layers, *zeros, jnp.float64(0))]
-
-    def call() -> list[Array]:
-        now[0] = epoch(now[0], runs, rest)
-        return [np.asarray(a) for pair in jax.block_until_ready(now[0])[0] for a in pair]
-
-    return call
+    return epoch

@@ -1,6 +1,12 @@
 """scikit-learn's MLPClassifier and MLPRegressor, without momentum, penalty or shuffle."""
 
+import warnings
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from sklearn import neural_network
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from . import Array, Call, split
@@ -10,12 +16,11 @@ def _classifier(x: Array, y: Array, parameters: list[Array], **options: object) 
     """Return a classifier that starts from copies of `parameters`."""
     classifier = MLPClassifier(
         hidden_layer_sizes=[W.shape[1] for W in parameters[:-1]],
-        solver="sgd",
         alpha=0,
         momentum=0,
         nesterovs_momentum=False,
         shuffle=False,
-        **options,
+        **{"solver": "sgd", **options},
     )
     classifier.partial_fit(x, y, classes=np.arange(parameters[-1].shape[1]))  # allocates them
     _set_weights(classifier, parameters)
@@ -56,6 +61,10 @@ def train(
 
 def _one_more_epoch(model: MLPClassifier | MLPRegressor, x: Array, y: Array) -> list[Array]:
     model.partial_fit(x, y)
+    return _arrays(model)
+
+
+def _arrays(model: MLPClassifier | MLPRegressor) -> list[Array]:
     pairs = zip(model.coefs_, model.intercepts_, strict=True)
     return [array for pair in pairs for array in pair]
 
@@ -75,3 +84,42 @@ def regress(
     _set_weights(model, parameters)
     del model._optimizer  # so that Adam starts anew
     return lambda: _one_more_epoch(model, x, y)
+
+
+def estimator(name: str, settings: dict[str, Any], x: Array, y: Array) -> Call:
+    return fit_of(neural_network, name, settings, x, y)
+
+
+def fit_of(module: Any, name: str, settings: dict[str, Any], x: Array, y: Array) -> Call:
+    """Return the fit of an estimator of a module, without the warning that it hasn't converged."""
+
+    def call() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return getattr(module, name)(**settings).fit(x, y)
+
+    return call
+
+
+def fit_many(
+    x: Array,
+    y: Array,
+    members: list[list[Array]],
+    batch_size: int,
+    epochs: int,
+    learning_rate: float,
+) -> Call | None:
+    """One network after the other."""
+    if y.dtype.kind != "i":
+        return None
+    options = {"batch_size": batch_size, "learning_rate_init": learning_rate}
+    networks = [_classifier(x, y, member, solver="adam", **options) for member in members]
+
+    def call() -> Callable[[int], list[Array]]:
+        for network in networks:
+            del network._optimizer  # so that Adam starts anew
+            for _ in range(epochs):
+                network.partial_fit(x, y)
+        return lambda number: _arrays(networks[number])
+
+    return call

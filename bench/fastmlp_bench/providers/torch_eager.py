@@ -57,9 +57,7 @@ def _activation(forward: Callable, backward: Callable) -> Callable[[Array, Array
 
 tanh = _activation(torch.tanh, lambda g, x, y: torch.ops.aten.tanh_backward(g, y))
 logistic = _activation(torch.sigmoid, lambda g, x, y: torch.ops.aten.sigmoid_backward(g, y))
-silu = _activation(
-    torch.nn.functional.silu, lambda g, x, y: torch.ops.aten.silu_backward(g, x)
-)
+silu = _activation(torch.nn.functional.silu, lambda g, x, y: torch.ops.aten.silu_backward(g, x))
 gelu = _activation(
     lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
     lambda g, x, y: torch.ops.aten.gelu_backward(g, x, approximate="tanh"),
@@ -188,6 +186,66 @@ def regress(
         return [p.detach().numpy().T for p in model.parameters()]
 
     return call
+
+
+def fit_many(
+    x: Array,
+    y: Array,
+    members: list[list[Array]],
+    batch_size: int,
+    epochs: int,
+    learning_rate: float,
+) -> dict[str, Call]:
+    """All networks in lockstep, and the fused Adam on their stacked parameters."""
+    is_classes, count = y.dtype.kind == "i", len(members)
+    inputs = torch.from_numpy(x).split(batch_size)
+    targets = torch.from_numpy(y if is_classes else y[:, np.newaxis]).split(batch_size)
+    function = torch.nn.functional
+    activation = torch.relu if is_classes else torch.tanh
+    loss = function.cross_entropy if is_classes else function.mse_loss
+
+    def loss_of(arrays: tuple[torch.Tensor, ...], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        h = x
+        for W, b in zip(arrays[:-2:2], arrays[1:-2:2], strict=True):
+            h = activation(torch.addmm(b, h, W))
+        return loss(torch.addmm(arrays[-1], h, arrays[-2]), y)
+
+    gradients = torch.func.vmap(torch.func.grad(loss_of), in_dims=(0, None, None))
+
+    def by_vmap(arrays: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> None:
+        found = gradients(tuple(array.detach() for array in arrays), x, y)
+        for array, gradient in zip(arrays, found, strict=True):
+            array.grad = gradient
+
+    def by_products(arrays: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> None:
+        h = x.expand(count, *x.shape)
+        for W, b in zip(arrays[:-2:2], arrays[1:-2:2], strict=True):
+            h = activation(torch.baddbmm(b[:, None], h, W))
+        h = torch.baddbmm(arrays[-1][:, None], h, arrays[-2]).flatten(0, 1)
+        for array in arrays:
+            array.grad = None
+        (count * loss(h, y.repeat(count, *[1] * (y.ndim - 1)))).backward()
+
+    def form(backward: Callable[..., None]) -> Call:
+        networks = [split(member) for member in members]
+        arrays = [
+            torch.from_numpy(np.stack([network[layer][part] for network in networks]))
+            for layer in range(len(members[0]))
+            for part in (0, 1)
+        ]
+        arrays = [array.requires_grad_() for array in arrays]
+
+        def call() -> Callable[[int], list[Array]]:
+            optimizer = torch.optim.Adam(arrays, lr=learning_rate, fused=True)
+            for _ in range(epochs):
+                for batch, target in zip(inputs, targets, strict=True):
+                    backward(arrays, batch, target)
+                    optimizer.step()
+            return lambda number: [array[number].detach().numpy() for array in arrays]
+
+        return call
+
+    return {"vmap": form(by_vmap), "batched products": form(by_products)}
 
 
 def _sequential(
