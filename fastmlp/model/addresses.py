@@ -60,8 +60,10 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
 
 
 @lru_cache(MOST_PRODUCTS)
-def product_plan(plan: Planner, *layout: Any) -> Array | None:
-    """Return what a call of a product's kernel needs, compiled; layout: the fields of one.
+def product_plan(plan: Planner, *layout: Any) -> tuple[Array, int] | None:
+    """Return what a call of a product's kernel needs, compiled, and how much memory, in int64.
+
+    layout: the fields of one.
 
     None where strides are not whole elements, as those of a field of a record: copy the array.
     """
@@ -76,7 +78,7 @@ def product_plan(plan: Planner, *layout: Any) -> Array | None:
     size = record.team_bytes(key.threads) + key.threads * planned.own + planned.buffers
     own[record.ROOM] = record.SHARED_WORDS + size // 8 + record.LINE // 8
     own[record.WORKER] = execute.worker()
-    return words
+    return words, int(own[record.ROOM])
 
 
 def compile_all(dtype: np.dtype[Any]) -> None:

@@ -10,6 +10,7 @@ from ..checks import Array
 from ..plan.predict import FEW, MANY, SOME, Prediction, plan_prediction
 from ..plan.table import Plan
 from ..reference.losses import Loss
+from ..scratch import NONE, scratch
 from ..threads import Share, threads_for
 from .addresses import shared_words, this_machine
 from .goals import Goal
@@ -27,8 +28,8 @@ _NO_REALS: dict[int, Array] = {
 class Predictor(NamedTuple):
     """The plans of a model for one goal.
 
-    run(x, words, integers, reals, num_threads): x (N, inputs); of integers (N * each,) and reals
-    (N, each), those that are no part of the goal are empty. The goal losses reads labels from
+    run(x, words, integers, reals, memory, num_threads): x (N, inputs); of integers (N * each,) and
+    reals (N, each), those that are no part of the goal are empty. The goal losses reads labels from
     integers, or targets at the address in its words, and writes reals (N, 1).
     """
 
@@ -67,9 +68,16 @@ class Predictor(NamedTuple):
     def _run(self, x: Array, words: Array, integers: Array, reals: Array) -> int:
         threads = threads_for(len(x) * self.parameters.size)
         if threads == 1:
-            return int(self.run(x, words, integers, reals, 1))
+            return self._run_on(x, words, integers, reals, 1)
         with Share(threads) as mine:
-            return int(self.run(x, words, integers, reals, mine))
+            return self._run_on(x, words, integers, reals, mine)
+
+    def _run_on(self, x: Array, words: Array, integers: Array, reals: Array, threads: int) -> int:
+        found = int(self.run(x, words, integers, reals, NONE, threads))
+        if found < 0:
+            memory = scratch(-found)
+            found = int(self.run(x, words, integers, reals, memory, threads))
+        return found
 
 
 def prediction_bytes(words: Array, rows: int) -> int:

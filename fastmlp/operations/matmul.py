@@ -19,6 +19,7 @@ from ..checks import (
 )
 from ..model.addresses import Planner, product_plan
 from ..plan.matmul import plan_backward, plan_forward
+from ..scratch import scratch
 from ..threads import threads_for
 
 
@@ -64,26 +65,29 @@ class Matmul:
         if is_numpy():
             return notebook.matmul(grad_y, W.T), notebook.matmul(x.T, grad_y)
         grad_x, grad_W = np.empty(x.shape, x.dtype), np.empty(W.shape, x.dtype)
-        x, W, grad_y, plan = planned(plan_backward, x, W, grad_y)
-        kernels.backward[x.dtype](x, W, grad_y, grad_x, grad_W, plan)
+        x, W, grad_y, *plan = planned(plan_backward, x, W, grad_y)
+        kernels.backward[x.dtype](x, W, grad_y, grad_x, grad_W, *plan)
         return grad_x, grad_W
 
 
 def planned(
     plan: Planner, x: Array, W: Array, y: Array, *flags: bool
-) -> tuple[Array, Array, Array, Array]:
-    """Return x, W and y as kernels take them, and what their plan tells; flags: of its Layout.
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Return x, W and y as kernels take them, what their plan tells, and memory for it.
+
+    flags: of its Layout.
 
     One whose strides aren't whole elements, as those of a field of a record, is copied: never a
     y that is written, see `with_contiguous_rows`.
     """
-    words = product_plan(
+    found = product_plan(
         plan, x.shape, x.strides, W.shape, W.strides, y.strides, x.itemsize,
         threads_for(x.size * W.shape[1]), *flags,
     )  # fmt: skip
-    if words is None:
+    if found is None:
         return planned(plan, _in_elements(x), _in_elements(W), _in_elements(y), *flags)
-    return x, W, y, words
+    words, room = found
+    return x, W, y, words, scratch(room)
 
 
 def _in_elements(x: Array) -> Array:

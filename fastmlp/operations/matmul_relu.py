@@ -70,8 +70,8 @@ class MatmulRelu:
         grad_x = np.empty(x.shape, x.dtype)
         grad_W = np.empty((W.shape[0] + with_bias, W.shape[1]), x.dtype)
         y, grad_y = np.ascontiguousarray(y), np.ascontiguousarray(grad_y)
-        x, W, grad_y, plan = planned(plan_backward, x, W, grad_y, with_bias, True)
-        kernels.backward[x.dtype](x, W, grad_y, y, grad_x, grad_W, plan)
+        x, W, grad_y, *plan = planned(plan_backward, x, W, grad_y, with_bias, True)
+        kernels.backward[x.dtype](x, W, grad_y, y, grad_x, grad_W, *plan)
         return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else (grad_x, grad_W)
 
 
@@ -111,8 +111,8 @@ def gradient_below(grad_y: Array, W: Array, x: Array) -> Array:
 def _multiply(
     x: Array, W: Array, bias: Array | None, gate: Array | None, y: Array, relu: bool
 ) -> None:
-    x, W, y, plan = planned(plan_forward, x, W, y, bias is not None, relu, gate is not None)
+    x, W, y, *plan = planned(plan_forward, x, W, y, bias is not None, relu, gate is not None)
     no_bias, no_gate = NONE[x.itemsize]
     kernels.forward[x.dtype](
-        x, W, y, no_bias if bias is None else bias, no_gate if gate is None else gate, plan
+        x, W, y, no_bias if bias is None else bias, no_gate if gate is None else gate, *plan
     )

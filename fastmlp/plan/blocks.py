@@ -49,9 +49,7 @@ class Block(NamedTuple):
         return self.rows * self.stride
 
 
-def cut(
-    layers: list[Layer], training: Training, machine: Machine
-) -> tuple[list[Block], list[int]]:
+def cut(layers: list[Layer], training: Training, machine: Machine) -> tuple[list[Block], list[int]]:
     """Return the blocks of the weights, and where those of each thread end."""
     blocks: list[Block] = []
     ends = []

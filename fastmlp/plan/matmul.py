@@ -143,9 +143,7 @@ def _gated(builder: Builder, grad_y: Matrix, size: int) -> Matrix:
     result = grad_y._replace(place=builder.buffer(size * builder.itemsize))
     each = -(-size // (TASKS_PER_THREAD * builder.threads * LINE)) * LINE
     start, mark = len(builder.tasks), builder.mark()
-    builder.operation(
-        "gate", values=grad_y.place, gates=at(ARRAYS + 5), result=result.place
-    )
+    builder.operation("gate", values=grad_y.place, gates=at(ARRAYS + 5), result=result.place)
     for first in range(0, size, each or 1):
         builder.task(range(mark, mark + 1), first, min(each, size - first))
     builder.stage(start)

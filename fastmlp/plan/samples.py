@@ -133,5 +133,3 @@ def _backward(state: State, layer: Layer, heights: set[int]) -> None:
         c=state.now.grad[below.number], c_row=below.row,
         gate=gate, gate_row=below.row, relu=0 if is_relu else BY_SLOPE,
     )  # fmt: skip
-
-

@@ -32,6 +32,7 @@ from fastmlp_kernels.record import (
     LINE,
     LOSSES,
     MOST,
+    MOST_OWN,
     MOVES,
     NEGATIVE,
     OPERATION_WORDS,
@@ -287,17 +288,18 @@ def set_arrays(shared, x, parameters, labels, classes, results):
 
 @kernel(
     lambda real: (
-        packed(real, 2), packed(integer, 1), packed(integer, 1), packed(real, 2), integer
+        packed(real, 2), packed(integer, 1), packed(integer, 1), packed(real, 2),
+        result(integer, 1), integer,
     )
 )  # fmt: skip
-def predict(x, plans, integers, reals, num_threads):
+def predict(x, plans, integers, reals, memory, num_threads):
     """Run the plan for the rows of x (N, inputs); integers and reals: see predictions.py.
 
     plans: HEAD words, then SHARED_WORDS of each plan: of few rows, of some, of many; at TARGETS,
     the address of targets (N, outputs), or 0; at INTEGERS and REALS, how many a row has. Return 0,
     and nothing is written, for other inputs, and for another N: another thread can have given x a
     shape since it was read. Else 1, and 2 if x holds NaN or inf, 4 if a class is below 0, 8 for
-    each hit.
+    each hit. Where it needs MOST_OWN int64 or more, and the memory has less, it returns minus that.
     """
     rows = x.shape[0]
     if x.shape[1] != plans[INPUTS]:
@@ -312,7 +314,11 @@ def predict(x, plans, integers, reals, num_threads):
     threads = min(num_threads, max(1, words[PACKS], (rows + each - 1) // each))
     size = (TEAM_LINES + threads) * LINE + threads * words[OWN_BYTES] + words[ROOM]
     tables = PROGRAM_WORDS + 2 * (1 + threads) + (words[PACKS] + rows // 4 + 1) * TASK_WORDS
-    memory = np.empty(SHARED_WORDS + size // 8 + tables + 8, np.int64)
+    need = SHARED_WORDS + size // 8 + tables + 8
+    if memory.size < need:
+        if need >= MOST_OWN:
+            return -need
+        memory = np.empty(need, np.int64)
     shared = memory[:SHARED_WORDS]
     labels = plans[TARGETS] if plans[TARGETS] else address(integers)
     copy(address(shared), address(words), SHARED_WORDS * 8)

@@ -7,30 +7,31 @@ g = grad_y * (y > 0 ? 1 : 0): grad_x = g @ W^T, grad_W = x^T @ g, grad_b = 1^T @
 
 from fastmlp_kernels.jit import kernel, packed, result, view, writable
 from fastmlp_kernels.memory import address
-from fastmlp_kernels.product import NO_ARRAY, PLAN, run
+from fastmlp_kernels.product import MEMORY, NO_ARRAY, PLAN, run
 
 
 @kernel(
     lambda real: (
-        view(real, 2), view(real, 2), writable(real, 2), packed(real, 1), packed(real, 2), PLAN
+        view(real, 2), view(real, 2), writable(real, 2), packed(real, 1), packed(real, 2), PLAN,
+        MEMORY,
     )
 )  # fmt: skip
-def forward(x, W, y, b, gate, plan):
+def forward(x, W, y, b, gate, plan, memory):
     """y (M, N) with contiguous rows, b (N,), gate (M, N); the plan tells which of them are read.
 
     With a gate, y is multiplied by gate > 0 ? 1 : 0. So a layer's gradient goes below: x its
     grad_y, W its W^T, gate its input, which is a relu's output.
     """
-    run(plan, (address(x), address(W), address(y), address(b), address(gate), NO_ARRAY))
+    run(plan, memory, (address(x), address(W), address(y), address(b), address(gate), NO_ARRAY))
 
 
 @kernel(
     lambda real: (
         view(real, 2), view(real, 2), packed(real, 2), packed(real, 2), result(real, 2),
-        result(real, 2), PLAN,
+        result(real, 2), PLAN, MEMORY,
     )
 )  # fmt: skip
-def backward(x, W, grad_y, y, grad_x, grad_W, plan):
+def backward(x, W, grad_y, y, grad_x, grad_W, plan, memory):
     """grad_W (K, N), or (K + 1, N) with grad_b as its last row."""
     arrays = address(x), address(W), address(grad_y), address(grad_x), address(grad_W), address(y)
-    run(plan, arrays)
+    run(plan, memory, arrays)

@@ -136,6 +136,7 @@ TILE_FIELDS = ("number", "rows", "count")
 # A plan's programs, a first and a last stage each; of a stage its first task, and threads' ends.
 BEFORE, WHOLE, LAST, AFTER = range(4)
 PROGRAM_WORDS = 8
+MOST_OWN = 1 << 13  # int64 of memory that a call takes by itself: malloc keeps so little
 
 LEAF, LINE, BLOCK_ROWS, WORD = 256, 64, 48, 64
 BY_SLOPE = 2  # in the place of a product's `relu`
