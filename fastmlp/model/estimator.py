@@ -14,15 +14,8 @@ from ..files.models import save
 from ..plan.ways import STATES
 from ..reference.losses import Elementary, predictions
 from ..tables.table import Table
-from .fit import Epoch, Request, Samples, composed_epoch, train
-from .fit_checks import (
-    Data,
-    Schedule,
-    checked_callback,
-    checked_schedule,
-    checked_validation,
-    weighted_data,
-)
+from .fit import Epoch, Samples, composed_epoch, request_of, train
+from .fit_checks import Data, Schedule, weighted_data
 from .goals import Goal, goal_of, result_of
 from .history import History
 from .losses import (
@@ -33,11 +26,10 @@ from .losses import (
     right_samples,
     sample_losses,
 )
-from .optimizer_state import Kept, OptimizerState, checked_state, starting_state
-from .parameters import Parameters, Rng, bit_generator
+from .optimizer_state import Kept, OptimizerState, checked_state
+from .parameters import Parameters, Rng
 from .sample_weights import ClassWeight, weighted
 from .scores import r2_score, weighted_share
-from .stopping import checked_watch
 
 
 class Layers(NamedTuple):
@@ -131,6 +123,8 @@ class Estimator(Parameters):
         progress: bool = False,
         callback: Callable[[History], object] | None = None,
         check_finite: bool = True,
+        comm: Any = None,
+        rows: ArrayLike | None = None,
     ) -> History:
         """Train on batches of x (N, ...) with y; return the loss and accuracy of each epoch.
 
@@ -149,6 +143,8 @@ class Estimator(Parameters):
         optimizer_state of the best. resume: go on from `optimizer_state`, where there is one,
         instead of zeros. progress: show a bar. callback: called with the history after each epoch;
         a true result ends the training. check_finite: whether NaN and inf end it, too.
+        comm: a communicator of mpi4py, whose ranks all call this and share each batch; rows: the
+        numbers of the rows that x, y and sample_weight of this rank are, where no rank has all.
 
         An epoch is one compiled call, and its bits are those of forward, backward and update for
         each batch. Weights and optimizer_state change at its end: Ctrl-C leaves them as the last
@@ -156,21 +152,20 @@ class Estimator(Parameters):
         isn't finite, in a FloatingPointError whose `history` is that of the epochs before.
         TypeError and ValueError name what doesn't fit, as a NaN in x, before anything is written.
         """
-        data = weighted_data(self, x, y, check_finite, sample_weight, class_weight)
-        schedule = checked_schedule(
-            len(data.x), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay,
-            max_norm, decay_bias,
+        settings: dict[str, Any] = dict(
+            epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+            optimizer=optimizer, momentum=momentum, weight_decay=weight_decay, max_norm=max_norm,
+            decay_bias=decay_bias, shuffle=shuffle, validation=validation, patience=patience,
+            monitor=monitor, restore_best=restore_best, resume=resume, rng=rng, progress=progress,
+            callback=callback, check_finite=check_finite,
         )  # fmt: skip
-        evaluated = checked_validation(self, validation, check_finite)
-        watch = checked_watch(self, patience, monitor, restore_best, validation)
-        state = starting_state(self, optimizer, resume)
-        checked_callback(callback)
-        generator = bit_generator(rng) if shuffle else None
-        schedule = schedule._replace(done=state[1])
-        request = Request(
-            data, schedule, state, generator, evaluated, watch, progress, callback, check_finite
-        )
-        return train(self, request)
+        if comm is not None or rows is not None:
+            from ..mpi.fit import fit_together
+
+            weights = sample_weight, class_weight
+            return fit_together(self, comm, rows, x, y, weights, settings)
+        data = weighted_data(self, x, y, check_finite, sample_weight, class_weight)
+        return train(self, request_of(self, data, **settings))
 
     def partial_fit(
         self,

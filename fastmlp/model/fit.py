@@ -7,17 +7,24 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, all_finite
-from .fit_checks import Data, Schedule
+from .fit_checks import (
+    Data,
+    Schedule,
+    checked_callback,
+    checked_schedule,
+    checked_validation,
+)
 from .history import History
 from .losses import right_samples, sample_losses, scaled_gradient
-from .optimizer_state import Kept
-from .parameters import shuffled
+from .optimizer_state import Kept, starting_state
+from .parameters import Rng, bit_generator, shuffled
 from .progress import progress_bar
 from .sample_weights import scales, weighted
-from .stopping import Watch
+from .stopping import Watch, checked_watch
 from .updating import update
 
 if TYPE_CHECKING:
@@ -51,7 +58,8 @@ class Samples(NamedTuple):
 class Request(NamedTuple):
     """What a call of `fit` asks for, all of it checked. state: the one to start from.
 
-    watch: what ends the training in time, if anything; it notes the best epoch.
+    watch: what ends the training in time, if anything; it notes the best epoch. train_epoch: in
+    place of the model's own `_train_epoch`, where other processes have a part in it.
     """
 
     data: Data
@@ -63,6 +71,49 @@ class Request(NamedTuple):
     progress: bool
     callback: Callable[[History], object] | None
     check_finite: bool
+    train_epoch: "TrainEpoch | None" = None
+
+
+TrainEpoch = Callable[[Samples, Schedule, Array, int], Epoch]
+
+
+def request_of(
+    model: "Estimator",
+    data: Data,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float | Array,
+    optimizer: str,
+    momentum: float,
+    weight_decay: float,
+    max_norm: float | None,
+    decay_bias: bool,
+    shuffle: bool,
+    validation: tuple[Array, ArrayLike] | None,
+    patience: int | None,
+    monitor: str,
+    restore_best: bool,
+    resume: bool,
+    rng: Rng,
+    progress: bool,
+    callback: Callable[[History], object] | None,
+    check_finite: bool,
+) -> Request:
+    """Return what `fit`'s arguments ask for, or raise; data: its samples, all that y is of."""
+    schedule = checked_schedule(
+        len(data.y), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay,
+        max_norm, decay_bias,
+    )  # fmt: skip
+    evaluated = checked_validation(model, validation, check_finite)
+    watch = checked_watch(model, patience, monitor, restore_best, validation)
+    state = starting_state(model, optimizer, resume)
+    checked_callback(callback)
+    generator = bit_generator(rng) if shuffle else None
+    return Request(
+        data, schedule._replace(done=state[1]), state, generator, evaluated, watch, progress,
+        callback, check_finite,
+    )  # fmt: skip
 
 
 class Keeper:
@@ -120,15 +171,16 @@ def _train(
 ) -> None:
     """Run the epochs until the last, or until one ends them."""
     data, schedule, state, generator, validation, watch = request[:6]
-    x, steps = data.x, len(schedule.steps(0))
+    samples_each, steps = len(data.y), len(schedule.steps(0))
+    train_epoch = request.train_epoch or model._train_epoch
     before = generator.state if generator is not None else None
     for number in range(first, schedule.epochs):
         start = time.perf_counter()
-        order = None if generator is None else shuffled(generator, len(x))
+        order = None if generator is None else shuffled(generator, samples_each)
         samples, weight = _visited(data, order, schedule.batch_size)
         # An epoch writes to states of its own: one that is refused leaves those before it.
         states = state[2].copy()
-        epoch = model._train_epoch(samples, schedule, states, number)
+        epoch = train_epoch(samples, schedule, states, number)
         loss = float(model._mean(weighted(epoch.losses, weight)))
         if request.check_finite and not (math.isfinite(loss) and all_finite(epoch.parameters)):
             if generator is not None and before is not None and number == 0:
@@ -140,7 +192,7 @@ def _train(
         history.seconds.append(time.perf_counter() - start)
         history.loss.append(loss)
         if model._has_accuracy:
-            history.accuracy.append(epoch.hits / len(x))
+            history.accuracy.append(epoch.hits / samples_each)
         over = False
         if validation is not None:
             loss, accuracy = model._evaluate(validation)

@@ -190,7 +190,7 @@ class MLP(Estimator):
             return super()._train_epoch(data, schedule, states, number)
         x, y, order, scales = data
         # flatten: the kernel trusts its one axis, whatever shape was assigned in place.
-        parameters, losses = self.flat_parameters.flatten(), np.empty(len(x), self.dtype)
+        parameters, losses = self.flat_parameters.flatten(), np.empty(len(y), self.dtype)
         steps = epochs.steps_of(self, schedule, schedule.constants(number))
         weights = epochs.Weights(parameters, states, losses)
         threads = threads_for(schedule.batch_size * parameters.size)
