@@ -20,6 +20,7 @@ _MENDS = {
     "y": "give the same to each rank, or each rank its own with rows=",
     "sample_weight": "give the same to each rank, or each rank its own with rows=",
 }
+_MEND_LATER = "change nothing in a callback of one rank, pass the same validation; else doubt a CPU"
 
 
 def facts(model: "Estimator", request: "Request", version: str) -> dict[str, Any]:
@@ -55,15 +56,22 @@ def facts(model: "Estimator", request: "Request", version: str) -> dict[str, Any
     }
 
 
-def refuse_differences(told: list[dict[str, Any]], when: str = "") -> None:
-    """Raise ValueError on every rank where one's facts differ from those of rank 0."""
+def refuse_differences(told: list[dict[str, Any]], epoch: int | None = None) -> None:
+    """Raise ValueError on every rank where one's facts differ from those of rank 0.
+
+    epoch: the number of the one that they are of; None: of the start.
+    """
     for name, value in told[0].items():
         for rank, other in enumerate(told):
-            if other[name] != value:
-                raise ValueError(
-                    f"{name}{when}: expected the same on all ranks, got {value} on rank 0 and "
-                    f"{other[name]} on rank {rank}; {_MENDS.get(name, 'pass the same')}"
-                )
+            if other[name] == value:
+                continue
+            when, mend = "", _MENDS.get(name, "pass the same")
+            if epoch is not None:
+                when, mend = f" after epoch {epoch + 1}", _MEND_LATER
+            raise ValueError(
+                f"{name}{when}: expected the same on all ranks, got {value} on rank 0 and "
+                f"{other[name]} on rank {rank}; {mend}"
+            )
 
 
 def digest(array: Array) -> str:

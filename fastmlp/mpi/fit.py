@@ -148,7 +148,7 @@ def _train_epoch(
         update(worker, schedule, state, step)
     weights = {"weights": digest(worker.flat_parameters), "optimizer_state": digest(states)}
     told = ranks.gather((weights, np.concatenate(losses), hits))
-    refuse_differences([weights for weights, _, _ in told], f" after epoch {number + 1}")
+    refuse_differences([weights for weights, _, _ in told], number)
     every = np.empty(len(y), model.dtype)
     for rank, (_, own_losses, _) in enumerate(told):
         every[owner == rank] = own_losses
@@ -208,12 +208,10 @@ def _is_over(
     """Return whether the callback of any rank ends the training, after an epoch."""
     ends = callback is not None and bool(ranks.interruptible(callback, history))
     figures = {
-        name: [repr(one) for one in values[-1:]]
-        for name, values in (
-            ("validation_loss", history.validation_loss),
-            ("validation_accuracy", history.validation_accuracy),
-        )
+        name: values[-1:] and repr(values[-1])  # of equal NaNs, too
+        for name, values in vars(history).items()
+        if name.startswith("validation")
     }
     told = ranks.gather((figures, ends))
-    refuse_differences([figures for figures, _ in told], f" after epoch {len(history.loss)}")
+    refuse_differences([figures for figures, _ in told], len(history.loss) - 1)
     return any(ends for _, ends in told)

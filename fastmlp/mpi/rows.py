@@ -59,13 +59,12 @@ def joined(numbers: Sequence[Array]) -> tuple[Rows, Array]:
     """Return where the rows are, by the numbers of each rank; and all numbers, rank by rank."""
     every = np.concatenate(numbers)
     samples = len(every)
-    wrong = every[(every < 0) | (every >= samples)]
-    if not wrong.size:
-        counts = np.bincount(every, minlength=samples)
-        wrong = np.flatnonzero(counts > 1)
-    if wrong.size:
+    got = [f"{one}" for one in every[(every < 0) | (every >= samples)]]
+    if not got:
+        got = [f"{one} twice" for one in np.flatnonzero(np.bincount(every) > 1)]
+    if got:
         expected = f"each of 0 .. {samples - 1} once, for the {samples} rows of all ranks"
-        raise shape_error("rows", expected, f"{wrong[0]} out of place", _MEND)
+        raise shape_error("rows", expected, got[0], _MEND)
     rows = Rows(np.empty(samples, np.int32), np.empty(samples, np.int64))
     for rank, own in enumerate(numbers):
         rows.holder[own], rows.place[own] = rank, np.arange(len(own))
