@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -18,18 +19,21 @@ RANKS = [1, 2, 3, 5, 8]
 SECONDS = 100  # a rank that hangs fails
 
 
+def mpiexec(ranks, *arguments):
+    """What so many ranks of Python print."""
+    command = [Path(sys.executable).parent / "mpiexec", "-n", str(ranks), sys.executable]
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=SECONDS + 20, check=False,
+        env=os.environ | {"FASTMLP_NUM_THREADS": "1", "MPIEXEC_TIMEOUT": str(SECONDS)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @cache
 def ran(ranks):
     """What the ranks' run of mpi_worker.py tells."""
-    worker = Path(mpi_worker.__file__)
-    mpiexec = Path(sys.executable).parent / "mpiexec"  # of the package mpich
-    done = subprocess.run(
-        [mpiexec, "-n", str(ranks), sys.executable, worker],
-        env=os.environ | {"FASTMLP_NUM_THREADS": "1", "MPIEXEC_TIMEOUT": str(SECONDS)},
-        capture_output=True, text=True, timeout=SECONDS + 20, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    return json.loads(mpiexec(ranks, mpi_worker.__file__))
 
 
 @cache
@@ -111,6 +115,13 @@ def test_an_interrupt_of_one_rank_ends_all(ranks):
     within, in_callback = ran(ranks)["epochs"]  # what the models are, the worker has compared
     assert within >= 2
     assert in_callback == 2
+
+
+def test_the_pages_example_runs(tmp_path):
+    page = (Path(__file__).parents[1] / "docs/several-machines.md").read_text()
+    (example,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "train.py").write_text(example)
+    mpiexec(2, "-m", "mpi4py", tmp_path / "train.py")
 
 
 def test_the_subtrees_of_ranks_make_the_tree():

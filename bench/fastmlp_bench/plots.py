@@ -38,7 +38,7 @@ def _figure(panels: int) -> Any:
     return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
-def _plain_numbers(axis: Any) -> None:
+def plain_numbers(axis: Any) -> None:
     """Write 200 and 0.2 on a logarithmic axis, where it would have powers of ten."""
     from matplotlib.ticker import LogFormatter
 
@@ -82,7 +82,7 @@ def _speed(results: Results, curve: str, axis_label: str) -> Any:
         axis.plot(*zip(*sorted(limits.items()), strict=True), "k--", label=LIMIT)
         axis.set_xscale("log", base=2 if curve == "batch size" else 10)
         axis.set_yscale("log")
-        _plain_numbers(axis)
+        plain_numbers(axis)
         axis.set_xlabel(axis_label)
         axis.set_ylabel("GFLOP/s")
         axis.set_title(f"{panel}, float32")
@@ -106,7 +106,7 @@ def _accuracy(results: Results) -> Any:
         seconds = [row["seconds"] for row in points]
         axis.plot(seconds, [100 * row["accuracy"] for row in points], **_style(provider))
     axis.set_xscale("log")
-    _plain_numbers(axis)
+    plain_numbers(axis)
     axis.set_xlabel("seconds of training")
     axis.set_ylabel("accuracy for the test images of MNIST, %")
     axis.set_title("784-100-10, batch 128, sgd 0.1; a mark for each epoch")
