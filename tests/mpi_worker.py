@@ -78,6 +78,12 @@ def others(dtype, more):
     model = fastmlp.MLP([200, 90, 5], dtype=dtype, rng=1)
     history = model.fit(sparse(dtype), LABELS, epochs=2, batch_size=3000, rng=1, **more)
     yield "zeros", result(model, history)
+    tiny = np.full((SAMPLES, 3), np.finfo(dtype).smallest_subnormal)  # gradients of -0
+    model = fastmlp.MLP([3, 2], dtype=dtype, rng=1, loss="squared_error")
+    model.W1 = np.full((4, 2), dtype(-0.0))
+    how = {"epochs": 1, "batch_size": 4096, "optimizer": "sgd", "rng": 1}
+    history = model.fit(tiny, np.ones((SAMPLES, 2), dtype), **how, **more)
+    yield "minus 0", result(model, history)
     x, _ = dense(dtype)
     broken = sparse(dtype).copy()
     broken[SAMPLES - 3, 7] = np.inf
@@ -144,6 +150,17 @@ def trainings(comm=None):
     }
 
 
+class Failing(fastmlp.MLP):
+    """A model that fails in the middle of an epoch, where it shall."""
+
+    fails = False
+
+    def _train_epoch(self, *how):
+        if self.fails:
+            raise MemoryError("no room")
+        return super()._train_epoch(*how)
+
+
 def errors(comm):
     """By name, what this rank's fit raises."""
     x, _ = dense(np.float32)
@@ -172,8 +189,11 @@ def errors(comm):
         if last and len(history.loss) == 1:
             history.validation_loss[-1] = -1.0
 
+    failing = Failing([12, 5], rng=1)
+    failing.fails = last
     found = {
         "callback": raised(callback=fail),
+        "step": raised(model=failing),
         "x of one": raised(x=x[:, :9] if last else x),
         "numbers of one": raised(x=np.where(last, np.nan, x[half]), y=LABELS[half], rows=half),
         "learning_rate": raised(learning_rate=0.5 if last else 0.25),
