@@ -20,6 +20,7 @@ import numpy as np
 
 import fastmlp
 
+from .environment import cores
 from .plots import SETTINGS, plain_numbers
 
 SIZES = (784, 100, 10)
@@ -39,6 +40,8 @@ class Cost(NamedTuple):
     latency: float
 
 
+# Between processes of one machine: some GB/s through memory, and what a word of two ranks took.
+HERE = (4e9, 8e-6)
 # The page's example: 500 GFLOP/s, Ethernet of 10 Gbit/s.
 EXAMPLE = Cost(500e9, 10e9 / 8, 20e-6)
 
@@ -54,6 +57,13 @@ def step(cost: Cost, parameters: int, batch: int, machines: int) -> float:
     computing = 6 * parameters * LEAF * leaves / cost.flops
     exchange = 8 * parameters * (machines - 1) / (machines * cost.bandwidth)
     return computing + exchange + 3 * cost.latency * math.ceil(math.log2(machines))
+
+
+def expected(alone: float, batch: int, ranks: int) -> float:
+    """Return what the model says of an epoch by ranks of one thread, from that of one thread."""
+    steps, parameters = SAMPLES // batch, weights(SIZES)
+    flops = 6 * parameters * SAMPLES / alone * min(1, cores() / ranks)
+    return steps * step(Cost(flops, *HERE), parameters, batch, ranks)
 
 
 def draw(path: str) -> None:
@@ -142,9 +152,11 @@ def measure() -> None:
             print(
                 f"| {'MNIST' if has_zeros else 'without zeros'}, {batch:,} | {each} | "
                 f"{min(seconds['2 threads']) / min(seconds['2 ranks']):.2f}; "
-                f"{statistics.median(rates):.2f} ({rates[0]:.2f} to {rates[-1]:.2f}) |",
-                flush=True,
+                f"{statistics.median(rates):.2f} ({rates[0]:.2f} to {rates[-1]:.2f}) |"
             )
+            alone = min(seconds["1 thread"])
+            model = " | ".join(f"{1e3 * expected(alone, batch, ranks):.0f} ms" for ranks in RANKS)
+            print(f"| the model | | | {model} | |", flush=True)
 
 
 if __name__ == "__main__":
