@@ -119,6 +119,24 @@ def test_an_interrupt_of_one_rank_ends_all(ranks):
     assert in_callback == 2
 
 
+# Rank 1 leaves an exchange in its middle, for which nothing else can be done.
+BROKEN = """
+from mpi4py import MPI
+import numpy as np, fastmlp
+from fastmlp.mpi import ranks
+if MPI.COMM_WORLD.rank == 1:
+    ranks.Ranks._sum_by_halves = lambda *_: 1 / 0
+fastmlp.MLP([3, 2], rng=0).fit(
+    np.ones((512, 3), np.float32), np.zeros(512, int), batch_size=512, rng=0, comm=MPI.COMM_WORLD
+)
+"""
+
+
+def test_a_broken_exchange_aborts_all_ranks():
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        mpiexec(2, "-c", BROKEN)
+
+
 def test_the_pages_example_runs(tmp_path):
     page = (Path(__file__).parents[1] / "docs/several-machines.md").read_text()
     (example,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
