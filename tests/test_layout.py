@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,27 @@ def test_the_first_page_is_short():
     assert (ROOT / "README.md").read_text().count("\n") < 150
 
 
+def anchors(page):
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    for heading in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE):
+        yield re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+
+
 def test_links_between_pages_lead_somewhere():
-    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
-        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
-            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+            if "://" not in link:
+                target = page.parent / link if link else page
+                assert target.exists(), f"{page.name}: {link}"
+                assert not anchor or anchor in {*anchors(target)}, f"{page.name}: {link}#{anchor}"
+
+
+def test_the_package_says_one_version_and_the_pythons_that_it_is_for():
+    version = fastmlp.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["dynamic"] == ["version"]
+    pythons = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert pythons == ["3.11", "3.12", "3.13", "3.14"]
+    assert project["requires-python"] == f">={pythons[0]}"
