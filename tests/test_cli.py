@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -185,9 +184,9 @@ def test_the_module_runs_as_a_program():
     assert result.stderr.startswith("fastmlp train: error: argument --epochs")
 
 
-def test_the_version_is_the_projects():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    assert project["version"] == fastmlp.__version__
+def test_the_version_is_the_packages(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"fastmlp {fastmlp.__version__}\n"
 
 
 def test_plan(capsys):

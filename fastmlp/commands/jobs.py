@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,8 @@ from fastmlp_kernels.notices import progress as compiler
 from ..checks import Array
 from ..labels import one_hot
 from ..mnist import mnist_dataset
+from ..model.curves import as_text
+from ..model.history import History
 from ..model.mlp import MLP, NotebookMLP
 from ..model.parameters import bit_generator
 from ..model.training import test, train_one_step
@@ -46,8 +50,8 @@ def train(
     batch_size: int = 64,
     learning_rate: float = 0.1,
     seed: int = 0,
-) -> tuple[MLP, float]:
-    """Train on shuffled batches with momentum, print the test; return the model and its accuracy.
+) -> tuple[MLP, History]:
+    """Train on shuffled batches with momentum, print the test; return the model and its history.
 
     The learning rate, on a batch's mean loss, falls to 0 in equal steps. The SHA-256 of the weights
     is the same on every machine.
@@ -58,7 +62,7 @@ def train(
         model = MLP([x[0].size, *hidden, 1 + max(y.max(), test_set[1].max())], rng=rng)
     steps = epochs * -(-len(x) // batch_size)
     start, compiling = time.perf_counter(), compiler.seconds
-    model.fit(
+    history = model.fit(
         x,
         y,
         epochs=epochs,
@@ -70,10 +74,19 @@ def train(
     )
     seconds = time.perf_counter() - start - (compiler.seconds - compiling)
     accuracy = model.score(*test_set)
+    print_curve(history)
     print(f"trained {epochs} epochs in {seconds:.2f} s")
     print(f"test loss {model.loss(*test_set):.4f} ; accuracy {accuracy:.4f}")
     print(f"SHA-256 of the weights {weights_digest(model)}")
-    return model, accuracy
+    return model, history
+
+
+def print_curve(history: History) -> None:
+    """Print the losses as a small curve, on a terminal and where plotext is installed."""
+    if sys.stdout is not None and sys.stdout.isatty() and len(history.loss) > 1:
+        text = as_text(history, min(72, shutil.get_terminal_size().columns))
+        if text is not None:
+            print(text)
 
 
 def weights_digest(model: MLP) -> str:
@@ -88,8 +101,8 @@ def train_notebook(
     epochs: int = 50,
     learning_rate: float = 1e-5,
     seed: int = NOTEBOOK_SEED,
-) -> NotebookMLP:
-    """Run the notebook's training and print its lines; return the model."""
+) -> tuple[NotebookMLP, History]:
+    """Run the notebook's training and print its lines; return the model and its history."""
     (x, y), (x_test, y_test) = _dataset(root)
     model = NotebookMLP(rng=seed)
     if x[0].size != model.sizes[0]:
@@ -104,12 +117,16 @@ def train_notebook(
             "leave --notebook out"
         )
     labels, x = one_hot(y), x.astype(model.dtype)
+    history = History()
     for epoch in range(epochs):
         loss, accuracy = train_one_step(model, x, labels, learning_rate)
         print("epoch", epoch, ": loss", loss, "; accuracy", accuracy, flush=True)
+        history.loss.append(loss)
+        history.accuracy.append(accuracy)
     loss, accuracy = test(model, x_test, one_hot(y_test))
+    print_curve(history)
     print("test loss", loss, "; accuracy", accuracy)
-    return model
+    return model, history
 
 
 def check() -> bool:

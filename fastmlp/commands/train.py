@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import fastmlp
 
+from ..model.curves import INSTALL
 from ..tables.learn import TASKS
 from .jobs import UserError, as_user_error
 from .options import Commands, count, positive, seed
 
 if TYPE_CHECKING:
+    from ..model.history import History
     from ..model.mlp import MLP
 
 OF_A_TABLE = ("target", "drop", "task")
@@ -44,6 +46,13 @@ def add(commands: Commands) -> None:
     )
     train.add_argument(
         "--save", type=Path, metavar="FILE", help="write the model, as model.safetensors"
+    )
+    train.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw loss and accuracy of each epoch, as curve.svg, .png or .pdf (fastmlp[plot]); on "
+        "a terminal the losses are shown in any case, where plotext is installed",
     )
 
 
@@ -109,16 +118,38 @@ def _train(options: argparse.Namespace) -> int:
     names = ("epochs", "learning_rate", "seed", "batch_size", "hidden", *OF_A_TABLE)
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.save is not None:
-        _check_place(options.save)
-    model = _run(options, given)
+        _check_place("--save", options.save)
+    figure = None if options.plot is None else _figure_for(options.plot)
+    model, history = _run(options, given)
     if options.save is not None:
         with as_user_error(ValueError):
             model.save(options.save)
         print(f"saved {options.save}")
+    if figure is not None:
+        history.plot(figure)
+        figure.savefig(options.plot)
+        print(f"drawn {options.plot}")
     return 0
 
 
-def _run(options: argparse.Namespace, given: dict[str, Any]) -> "MLP":
+def _figure_for(path: Path) -> Any:
+    """Return an empty figure, or raise where matplotlib or the place would fail in the end."""
+    _check_place("--plot", path)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError(f"--plot: expected matplotlib, to draw, got none; {INSTALL}") from None
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    kinds = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in kinds:
+        raise UserError(
+            f"--plot: expected a file's name that ends in one of {', '.join(sorted(kinds))}, got "
+            f"{path.name!r}; name it {path.stem}.svg"
+        )
+    return figure
+
+
+def _run(options: argparse.Namespace, given: dict[str, Any]) -> "tuple[MLP, History]":
     from . import jobs
     from .train_table import train_table
 
@@ -133,7 +164,7 @@ def _run(options: argparse.Namespace, given: dict[str, Any]) -> "MLP":
         if name in given:
             raise _contradiction(f"--{name}", "with TABLE")
     if not options.notebook:
-        return jobs.train(options.data, **given)[0]
+        return jobs.train(options.data, **given)
     for name in ("batch_size", "hidden"):
         if name in given:
             option = f"--{name.replace('_', '-')}"
@@ -145,9 +176,9 @@ def _contradiction(option: str, when: str) -> UserError:
     return UserError(f"{option}: expected {when}; leave one of them out")
 
 
-def _check_place(path: Path) -> None:
+def _check_place(option: str, path: Path) -> None:
     """Raise where a file can't be written: a training may take long before it is."""
     folder = path.parent
     if path.is_dir() or not os.access(folder, os.W_OK):
         got = "a folder" if path.is_dir() else f"{folder}, where nothing can be written"
-        raise UserError(f"--save: expected the place of a file, got {got}; name another")
+        raise UserError(f"{option}: expected the place of a file, got {got}; name another")

@@ -13,7 +13,7 @@ from ..model.mlp import MLP
 from ..model.parameters import bit_generator
 from ..tables.learn import Samples, learn, scale_of
 from ..tables.table import Numeric
-from .jobs import as_user_error, weights_digest
+from .jobs import as_user_error, print_curve, weights_digest
 
 PATIENCE = 20  # epochs
 
@@ -30,8 +30,8 @@ def train_table(
     batch_size: int = 32,
     learning_rate: float = 1e-3,
     seed: int = 0,
-) -> MLP:
-    """Train on a table, print the figures of training and validation; return the model.
+) -> tuple[MLP, History]:
+    """Train on a table, print its figures; return the model and its history.
 
     Its `table` has what makes inputs of raw rows. The numbers of a regression are standardized in
     training, and the last layer is then scaled, so that the outputs are the target's own.
@@ -56,8 +56,9 @@ def train_table(
     if table.classes is None:
         _scale_outputs(model, mean, scale)
     model.table = table
+    print_curve(history)
     _print_figures(model, samples, history, seconds)
-    return model
+    return model, history
 
 
 def _scale_outputs(model: MLP, mean: float, scale: float) -> None:

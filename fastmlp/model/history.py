@@ -1,6 +1,9 @@
 """What a training tells: the figures of each epoch."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from . import curves
 
 
 @dataclass
@@ -29,3 +32,11 @@ class History:
             for name, values in vars(self).items()
             if name != "seconds" and isinstance(values, list) and values
         }
+
+    def plot(self, figure: Any = None) -> Any:
+        """Draw loss and, where there is one, accuracy of each epoch; return matplotlib's axes.
+
+        figure: the one to draw into; by default pyplot's new one, which `pyplot.show()` shows.
+        Raises ImportError without matplotlib: pip install 'fastmlp[plot]'.
+        """
+        return curves.draw(self, figure)
