@@ -2,14 +2,18 @@
 
 Nothing in the package can catch what its own import raises; the hook of uncaught exceptions can. It
 is set only where the process is the command line, `fastmlp` or `python -m fastmlp`; so is the
-signal by which a shell's own tools end when nobody reads what they write.
+signal by which a shell's own tools end when nobody reads what they write. There, what the package
+logs is shown, too: a library call prints nothing.
 """
 
+import logging
 import os
 import signal
 import sys
 from contextlib import suppress
 from types import TracebackType
+
+from fastmlp_kernels.notices import progress
 
 USER_ERROR = 2  # the exit code of argparse, too
 
@@ -55,6 +59,20 @@ def show_in_one_line(
         sys.__excepthook__(kind, error, traceback)
 
 
+class _Teller(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(f"fastmlp: {record.getMessage()}")
+
+
+def show_the_log() -> None:
+    """Show on stderr what is logged, and a bar while kernels are compiled."""
+    logger = logging.getLogger("fastmlp")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Teller())
+    progress.shown = True
+
+
 if is_command_line():
+    show_the_log()
     sys.excepthook = show_in_one_line
     end_with_the_reader()

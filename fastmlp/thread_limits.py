@@ -1,5 +1,6 @@
 """How many threads a process uses by default: the smallest of the limits that it runs under."""
 
+import logging
 import math
 import os
 import sys
@@ -11,6 +12,8 @@ from typing import NamedTuple
 from .checks import shape_error
 
 VARIABLE = "FASTMLP_NUM_THREADS"
+
+logger = logging.getLogger("fastmlp.threads")
 
 
 class Limit(NamedTuple):
@@ -47,6 +50,12 @@ def most_threads() -> int:
 @cache
 def _of_process() -> Limit:
     """Return the smallest limit that a process has from its start; of equal ones the first."""
+    limit = _smallest()
+    logger.debug("threads of a large call: %d, by %s", *limit)
+    return limit
+
+
+def _smallest() -> Limit:
     own, most = os.environ.get(VARIABLE, ""), most_threads()
     if own:
         if not own.isdecimal() or not 1 <= int(own) <= most:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .checks import integer, shape_error
-from .thread_limits import default_limit, most_threads
+from .thread_limits import default_limit, logger, most_threads
 
 # Starting a parallel region costs 1 to 3 us; below this many multiply-adds (about 4 us of one
 # core's work) a call stays serial.
@@ -38,6 +38,7 @@ def set_num_threads(num_threads: int) -> None:
             f"pass num_threads={most}, or set NUMBA_NUM_THREADS before the start for more",
         )
     _num_threads = count
+    logger.debug("threads of a large call: %d, by set_num_threads", count)
 
 
 def get_num_threads() -> int:

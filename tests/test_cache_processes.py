@@ -88,7 +88,7 @@ def start(tmp_path):
     processes = []
 
     def run(lines):
-        code = "from told import *\n" + lines
+        code = "import logging; logging.basicConfig(level='INFO')\nfrom told import *\n" + lines
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(tmp_path)],
             env=os.environ | environment,

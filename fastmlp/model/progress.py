@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastmlp_kernels.notices import progress as compiling
+
 
 @contextmanager
 def progress_bar(epochs: int, name: str = "fit") -> Iterator[Callable[..., None]]:
@@ -19,9 +21,11 @@ def progress_bar(epochs: int, name: str = "fit") -> Iterator[Callable[..., None]
 
     if bar is not None:
         _quietly(bar.refresh, bar)
+    before, compiling.shown = compiling.shown, True
     try:
         yield show
     finally:
+        compiling.shown = before
         if bar is not None:
             _quietly(bar.close, bar)
 

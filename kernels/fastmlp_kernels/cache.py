@@ -32,7 +32,7 @@ from numba.core import caching
 from numba.core.runtime.nrt import rtsys
 
 from fastmlp_kernels.cpu import vector_bits
-from fastmlp_kernels.notices import tell_once
+from fastmlp_kernels.notices import log_once, logger
 
 if sys.platform == "win32":
     import msvcrt
@@ -45,7 +45,7 @@ else:
 
 DAY = 86400.0  # seconds
 UNUSED_DAYS = 30  # after which a kernel's file is removed
-WAITED_SECONDS = 1.0  # for another process, before a line says so
+WAITED_SECONDS = 1.0  # for another process, before the log says so
 SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # of Numba, in code
 # `from fastmlp_kernels.module import ...`, `from fastmlp_kernels import names`, in brackets or not.
 IMPORT = re.compile(
@@ -240,7 +240,7 @@ def _lock(path: Path) -> None:
         try:
             while not _try_lock(file):
                 if time.monotonic() - start > WAITED_SECONDS:
-                    tell_once("another process compiles the same kernels: waiting for it")
+                    log_once("another process compiles the same kernels: waiting for it")
                 time.sleep(0.05)
         except BaseException:
             file.close()
@@ -290,6 +290,7 @@ class KernelCache(caching.FunctionCache):
             found = self._read(sig, target_context, path)  # another may have written it meanwhile
             if found is not None:
                 self._release(path)
+        logger.debug("%s %s", "compiling" if found is None else "loaded", path.name)
         return found
 
     def _read(self, sig: Any, target_context: Any, path: Path) -> Any:

@@ -1,6 +1,7 @@
-"""What compiling tells the user on stderr: two lines, and on a terminal a bar between them."""
+"""What compiling tells: two lines of logging and, where one was asked for, a bar between them."""
 
 import atexit
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -10,22 +11,19 @@ from typing import Any
 
 ANNOUNCED_SECONDS = 1.0  # of compiling, before anything is said
 
-
-@cache
-def tell_once(message: str) -> None:
-    """Print a line to stderr, the first time that it is asked for."""
-    if sys.stderr is not None:  # print would take stdout
-        with suppress(OSError, ValueError):  # no stderr to write to is no reason to stop
-            print(f"fastmlp: {message}", file=sys.stderr, flush=True)
+logger = logging.getLogger("fastmlp.kernels")
+log_once = cache(logger.info)
 
 
 class Progress:
     """How many kernels are compiled or loaded, of those that are known to be needed.
 
-    lock: of the bar, which a thread of its own opens; a fork waits for it, too.
+    shown: whether a terminal gets a bar. lock: of the bar, which a thread of its own opens; a fork
+    waits for it, too.
     """
 
     def __init__(self) -> None:
+        self.shown = False
         self.expected = self.done = 0
         self.seconds = 0.0
         self.folder: Callable[[], object] = str
@@ -56,11 +54,12 @@ class Progress:
                 bar.close()
 
     def announce(self) -> None:
-        """Say that something is compiled, and, on a terminal, how much is left."""
+        """Log that something is compiled, and show how much is left."""
+        log_once(f"compiling kernels for this CPU, once: they are kept in {self.folder()}")
+        _log_at_exit(self)
+        wanted = self.shown and self.expected > self.done
         with self.lock, suppress(OSError, ValueError, AttributeError):
-            tell_once(f"compiling kernels for this CPU, once: they are kept in {self.folder()}")
-            _tell_at_exit(self)
-            if self.bar is None and self.expected > self.done and sys.stderr.isatty():
+            if self.bar is None and wanted and sys.stderr.isatty():
                 from tqdm import tqdm  # 20 ms
 
                 self.bar = tqdm(desc="fastmlp: compiling", unit=" kernels", leave=False, total=1)
@@ -74,8 +73,8 @@ class Progress:
 
 
 @cache
-def _tell_at_exit(progress: Progress) -> None:
-    atexit.register(lambda: tell_once(f"compiling took {progress.seconds:.1f} s"))
+def _log_at_exit(progress: Progress) -> None:
+    atexit.register(lambda: logger.info("compiling took %.1f s", progress.seconds))
 
 
 progress = Progress()
