@@ -39,7 +39,7 @@ if typing.TYPE_CHECKING:
     from .population.predictions import predict_many, predict_proba_many, score_many
     from .reference.saved import load_predictor
 
-__getattr__, __dir__ = _names_of(
+_get, __dir__ = _names_of(
     __name__,
     {
         ".labels": "one_hot",
@@ -64,6 +64,9 @@ __getattr__, __dir__ = _names_of(
         ".reference.saved": "load_predictor",
     },
 )
+
+if not typing.TYPE_CHECKING:  # a type checker would let every name pass
+    __getattr__ = _get
 
 __all__ = [
     "MLP",

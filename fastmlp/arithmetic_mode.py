@@ -4,33 +4,36 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import Any, cast, get_args
 
-ARITHMETICS = ("portable", "numpy")
+from .choices import Arithmetic
+
+ARITHMETICS = get_args(Arithmetic)
 
 
-def _checked(name: str, origin: str) -> str:
+def _checked(name: Any, origin: str) -> Arithmetic:
     if not isinstance(name, str) or name not in ARITHMETICS:
         raise ValueError(
             f"{origin}: expected 'portable' or 'numpy', got {name!r}; "
             "pass 'portable' for the same bits on every machine, 'numpy' for NumPy's own bits"
         )
-    return name
+    return cast(Arithmetic, name)
 
 
-_process_wide: str | None = None  # until set_arithmetic, what the environment says
-_in_context: ContextVar[str | None] = ContextVar("fastmlp_arithmetic", default=None)
+_process_wide: Arithmetic | None = None  # until set_arithmetic, what the environment says
+_in_context: ContextVar[Arithmetic | None] = ContextVar("fastmlp_arithmetic", default=None)
 
 
-def get_arithmetic() -> str:
+def get_arithmetic() -> Arithmetic:
     """Return the arithmetic in force here: 'portable' or 'numpy'."""
     return _in_context.get() or _process_wide or _from_environment()
 
 
-def _from_environment() -> str:
+def _from_environment() -> Arithmetic:
     return _checked(os.environ.get("FASTMLP_ARITHMETIC") or "portable", "FASTMLP_ARITHMETIC")
 
 
-def set_arithmetic(name: str) -> None:
+def set_arithmetic(name: Arithmetic) -> None:
     """Choose the arithmetic of the whole process: 'portable' or 'numpy'.
 
     An enclosing `with fastmlp.arithmetic(...)` block keeps its own choice until it ends.
@@ -40,7 +43,7 @@ def set_arithmetic(name: str) -> None:
     _process_wide = _checked(name, "set_arithmetic")
 
 
-def arithmetic(name: str) -> AbstractContextManager[None]:
+def arithmetic(name: Arithmetic) -> AbstractContextManager[None]:
     """Use the arithmetic `name` inside the block, in this thread and its contexts only.
 
     >>> with fastmlp.arithmetic("numpy"):
@@ -52,7 +55,7 @@ def arithmetic(name: str) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _use(name: str) -> Iterator[None]:
+def _use(name: Arithmetic) -> Iterator[None]:
     token = _in_context.set(name)
     try:
         yield

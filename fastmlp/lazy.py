@@ -27,4 +27,9 @@ def names_of(
         setattr(here, name, value)
         return value
 
-    return get, lambda: sorted({*vars(here), *home})
+    def names() -> list[str]:
+        have = vars(here)
+        own = {name for name in have if name.startswith("__") and name.endswith("__")}
+        return sorted(own.union(have["__all__"]))
+
+    return get, names

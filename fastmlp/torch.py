@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import Array, dtype_error, shape_error
+from .choices import Activation, LossName
 
 if TYPE_CHECKING:
     from .model.estimator import Estimator
@@ -31,7 +32,8 @@ SOFTMAXES = ("LogSoftmax", "Softmax")
 
 
 def from_torch(
-    module: Any, activation: str | Sequence[str] | None = None, *, loss: str | None = None
+    module: Any, activation: Activation | Sequence[Activation] | None = None, *,
+    loss: LossName | None = None,
 ) -> "MLP":
     """Return an MLP with the weights of an nn.Sequential, or of a state_dict, as they are.
 

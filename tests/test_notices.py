@@ -34,7 +34,8 @@ def run():
     def run(*asked, script=SCRIPT, **streams):
         paths = os.pathsep.join([str(Path(notices.__file__).parents[1]), *sys.path])
         environment = os.environ | {"PYTHONPATH": paths}
-        return subprocess.run([sys.executable, "-c", script, *asked], env=environment, text=True, **streams)
+        command = [sys.executable, "-c", script, *asked]
+        return subprocess.run(command, env=environment, text=True, **streams)
 
     return run
 

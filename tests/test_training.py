@@ -172,3 +172,22 @@ def test_a_step_refuses_read_only_weights_before_anything_is_written(module):
         module.train_one_step(model, x, y)
     assert_same_bits(model.flat_parameters, before)
     assert not model.flat_gradients.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_step_takes_integer_labels_as_fit_does(dtype):
+    x, y = np.random.default_rng(0).random((30, 6)).astype(dtype), np.arange(30) % 4
+    results = set()
+    for module in (fastmlp, reference):
+        for labels in (y, y.astype(np.uint8), y.tolist(), one_hot(y, 4, dtype)):
+            model = module.MLP([6, 5, 4], dtype=dtype, rng=0)
+            step = module.train_one_step(model, x, labels, 0.01)
+            after = module.test(model, x, labels)
+            results.add((*map(float, (*step, *after)), model.flat_parameters.tobytes()))
+        before = model.flat_parameters.copy()
+        with pytest.raises(ValueError, match=r"y\[3\]: expected 0 to 3, got 4"):
+            module.train_one_step(model, x, [0, 1, 2, 4, *y[4:]])
+        with pytest.raises(TypeError, match="label"):
+            module.train_one_step(model, x, y.astype(str))
+        assert model.flat_parameters.tobytes() == before.tobytes()
+    assert len(results) == 1

@@ -153,9 +153,9 @@ def update(operation: str, dtype: str) -> Case:
     return Case(operation, f"{UPDATED}", dtype, 0, moved, make, TOLERANCE[dtype])
 
 
-def initial_parameters(sizes: Sequence[int], dtype: str, activation: str = "relu") -> list[Array]:
+def initial_parameters(sizes: Sequence[int], dtype: str, activation: Any = "relu") -> list[Array]:
     """Return the parameters that every provider starts from."""
-    loss = "squared_error" if sizes[-1] == 1 else "cross_entropy"
+    loss: Any = "squared_error" if sizes[-1] == 1 else "cross_entropy"
     return fastmlp.MLP(sizes, dtype=dtype, rng=0, activation=activation, loss=loss).parameters
 
 

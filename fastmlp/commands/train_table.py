@@ -8,6 +8,7 @@ import numpy as np
 from fastmlp_kernels.notices import progress as compiler
 
 from ..checks import Array
+from ..choices import LossName
 from ..model.history import History
 from ..model.mlp import MLP
 from ..model.parameters import bit_generator
@@ -39,7 +40,8 @@ def train_table(
     samples = learn(path, target, drop=drop, task=task, seed=seed)
     _print_table(path, samples)
     table, x = samples.table, samples.x
-    loss, y, (mean, scale) = "cross_entropy", samples.y, (0.0, 1.0)
+    loss: LossName = "cross_entropy"
+    y, (mean, scale) = samples.y, (0.0, 1.0)
     if table.classes is None:
         mean, scale = scale_of(y[samples.training])
         loss, y = "squared_error", ((y - mean) / scale).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import Array, not_finite, output
+from ..choices import Monitor, Optimizer
 from ..files.models import save
 from ..plan.ways import STATES
 from ..reference.losses import Elementary, predictions
@@ -106,7 +107,7 @@ class Estimator(Parameters):
         epochs: int = 10,
         batch_size: int = 128,
         learning_rate: float | Array = 1e-3,
-        optimizer: str = "adam",
+        optimizer: Optimizer = "adam",
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         max_norm: float | None = None,
@@ -116,7 +117,7 @@ class Estimator(Parameters):
         shuffle: bool = True,
         validation: tuple[Array, ArrayLike] | None = None,
         patience: int | None = None,
-        monitor: str = "loss",
+        monitor: Monitor = "loss",
         restore_best: bool = True,
         resume: bool = False,
         rng: Rng = None,
@@ -174,7 +175,7 @@ class Estimator(Parameters):
         *,
         batch_size: int = 128,
         learning_rate: float | Array = 1e-3,
-        optimizer: str = "adam",
+        optimizer: Optimizer = "adam",
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         max_norm: float | None = None,

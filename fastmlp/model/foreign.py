@@ -1,7 +1,7 @@
 """Models of weights that another framework trained."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..checks import FLOATS, Array, dtype_error, not_finite, shape_error
 from .losses import CROSS_ENTROPY
@@ -21,8 +21,8 @@ class Layer(NamedTuple):
 
 def model_of(
     layers: Sequence[Layer],
-    activation: Sequence[str] | str,
-    loss: str = "squared_error",
+    activation: Any,
+    loss: Any = "squared_error",
     delta: float | None = None,
 ) -> "MLP":
     """Return an MLP with these weights, as they are. TypeError for dtypes, ValueError for values.

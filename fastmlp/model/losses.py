@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import notebook
-from ..checks import Array, real_arrays, remembered, rows_of_classes, shape_error
+from ..checks import Array, plain_array, real_arrays, remembered, rows_of_classes, shape_error
 from ..labels import accuracy_of, class_labels, one_hot
 from ..operations.update_checks import real_number
 from ..reference import losses
@@ -28,7 +28,7 @@ NUMPY = Elementary(
 )
 
 
-def checked_loss(loss: object, delta: object) -> tuple[str, float | None]:
+def checked_loss(loss: Any, delta: object) -> tuple[Any, float | None]:
     """Return the name of a loss, and delta where it has one, or raise."""
     if not isinstance(loss, str) or loss not in LOSSES:
         raise shape_error("loss", f"one of {[*LOSSES]}", repr(loss), "pass loss='squared_error'")
@@ -55,6 +55,16 @@ def checked_y(model: "Estimator", name: str, y: Any, samples: int, check_finite:
         return class_labels(name, y, outputs, samples)
     shape = samples, outputs
     return targets_of(name, y, model.loss_name, shape, model.dtype, check_finite)
+
+
+def one_hot_rows(model: "Estimator", y: Any, samples: int) -> Any:
+    """Return integer labels (samples,), as `fit` takes them, as one-hot rows; all else as it is."""
+    if model.loss_name == CROSS_ENTROPY:
+        array = plain_array("y", y)
+        if array.dtype.kind in "iu" and array.size == samples:
+            classes = model.sizes[-1]
+            return one_hot(class_labels("y", y, classes, samples), classes, model.dtype)
+    return y
 
 
 def sample_losses(model: "Estimator", outputs: Array, y: Array) -> Array:

@@ -70,7 +70,7 @@ def checked_bias(bias: object, layers: int) -> tuple[bool, ...]:
     return tuple(map(bool, flags))
 
 
-def checked_activation(activation: object, hidden: int) -> tuple[str, ...]:
+def checked_activation(activation: Any, hidden: int) -> tuple[Any, ...]:
     """Return the name of each hidden layer's activation, or raise."""
     names = [activation] * hidden if isinstance(activation, str) else activation
     if not isinstance(names, Iterable):

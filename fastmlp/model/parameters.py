@@ -4,12 +4,13 @@ import copy
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import Array, converted, dtype_error, plain_array, shape_error
+from ..choices import Activation, LossName
 from ..mends import array_code, numbers_mend, one_hot_mend
 from .losses import CROSS_ENTROPY, checked_loss
 from .parameter_checks import (
@@ -59,14 +60,28 @@ class Parameters:
 
     sizes: tuple[int, ...]
     bias: tuple[bool, ...]
-    activation: tuple[str, ...]
+    activation: tuple[Activation, ...]
     dtype: np.dtype[Any]
     flat_parameters: Array
     flat_gradients: Array
     log_prob: Array
-    loss_name: str = CROSS_ENTROPY  # as of models that were pickled without it
+    loss_name: LossName = "cross_entropy"  # as of models that were pickled without it
     delta: float | None = None
     _named: dict[str, Array]
+    if TYPE_CHECKING:  # of a network of up to six layers; of a deeper one, see `parameters`
+        W1: Array
+        W2: Array
+        W3: Array
+        W4: Array
+        W5: Array
+        W6: Array
+        W1_grad: Array
+        W2_grad: Array
+        W3_grad: Array
+        W4_grad: Array
+        W5_grad: Array
+        W6_grad: Array
+        h2_log: Array
 
     def __init__(
         self,
@@ -75,8 +90,8 @@ class Parameters:
         dtype: DTypeLike = np.float32,
         rng: Rng = None,
         *,
-        activation: str | Sequence[str] = "relu",
-        loss: str = CROSS_ENTROPY,
+        activation: Activation | Sequence[Activation] = "relu",
+        loss: LossName = "cross_entropy",
         delta: float | None = None,
     ) -> None:
         self.loss_name, self.delta = checked_loss(loss, delta)
@@ -119,55 +134,62 @@ class Parameters:
             named[f"W{layer}_grad"] = self.flat_gradients[place].reshape(rows, columns)
         self._named = named
 
-    def __getattr__(self, name: str) -> Array:
-        # Called only where the usual look-up has failed.
-        attributes = self.__dict__
-        named: dict[str, Array] = attributes.get("_named", {})
-        if name in named:
-            return named[name]
-        layers = len(attributes.get("sizes", (None,))) - 1
-        if name == f"h{layers}_log":
-            name = "log_prob"
-        if name == "log_prob":
-            if name in attributes:
-                return self.log_prob
-            if self.loss_name != CROSS_ENTROPY:
-                message = f"{type(self).__name__} has no {name!r} with loss={self.loss_name!r}"
-                raise AttributeError(f"{message}; forward returns the outputs", name=name, obj=self)
-            raise AttributeError(
-                f"{type(self).__name__}.log_prob: expected a forward before it, got none; "
-                "call forward first"
-            )
-        message = f"{type(self).__name__} has no {name!r}; {_ELSEWHERE.get(name, _WHAT_IT_HAS)}"
-        if re.fullmatch(rf"{_WEIGHTS}|h\d+\w*", name):
-            known = ", ".join([*named, "log_prob", f"h{layers}_log"])
-            message = (
-                f"{type(self).__name__}: expected one of the arrays {known}, got {name!r}; "
-                f"this model has {layers} layers"
-            )
-        raise AttributeError(message, name=name, obj=self)
+    def __dir__(self) -> list[str]:
+        results = ["log_prob", f"h{len(self.sizes) - 1}_log"]
+        return [*super().__dir__(), *self._named, *results * (self.loss_name == CROSS_ENTROPY)]
 
-    def __setattr__(self, name: str, value: object) -> None:
-        attributes = self.__dict__
-        named = attributes.get("_named")
-        if named is None:  # still being made
-            object.__setattr__(self, name, value)
-            return
-        array = named.get(name)
-        if name in ("flat_parameters", "flat_gradients"):
-            array = attributes[name]
-        if array is not None:
-            if value is not array:  # `model.W1 -= step` assigns the array to itself
-                _write(name, array, value)
-        elif name in _FIXED or re.fullmatch(_WEIGHTS, name):
-            raise AttributeError(
-                f"{type(self).__name__}.{name}: expected one of {', '.join(named)} or the flat "
-                "buffers, whose values can be assigned; make another model for other sizes",
-                name=name,
-                obj=self,
-            )
-        else:
-            object.__setattr__(self, name, value)
+    if not TYPE_CHECKING:  # which would let every name pass
+
+        def __getattr__(self, name: str) -> Array:
+            # Called only where the usual look-up has failed.
+            attributes = self.__dict__
+            named: dict[str, Array] = attributes.get("_named", {})
+            if name in named:
+                return named[name]
+            layers = len(attributes.get("sizes", (None,))) - 1
+            if name == f"h{layers}_log":
+                name = "log_prob"
+            if name == "log_prob":
+                if name in attributes:
+                    return self.log_prob
+                if self.loss_name != CROSS_ENTROPY:
+                    message = f"{type(self).__name__} has no {name!r} with loss={self.loss_name!r}"
+                    message += "; forward returns the outputs"
+                    raise AttributeError(message, name=name, obj=self)
+                raise AttributeError(
+                    f"{type(self).__name__}.log_prob: expected a forward before it, got none; "
+                    "call forward first"
+                )
+            message = f"{type(self).__name__} has no {name!r}; {_ELSEWHERE.get(name, _WHAT_IT_HAS)}"
+            if re.fullmatch(rf"{_WEIGHTS}|h\d+\w*", name):
+                known = ", ".join([*named, "log_prob", f"h{layers}_log"])
+                message = (
+                    f"{type(self).__name__}: expected one of the arrays {known}, got {name!r}; "
+                    f"this model has {layers} layers"
+                )
+            raise AttributeError(message, name=name, obj=self)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            attributes = self.__dict__
+            named = attributes.get("_named")
+            if named is None:  # still being made
+                object.__setattr__(self, name, value)
+                return
+            array = named.get(name)
+            if name in ("flat_parameters", "flat_gradients"):
+                array = attributes[name]
+            if array is not None:
+                if value is not array:  # `model.W1 -= step` assigns the array to itself
+                    _write(name, array, value)
+            elif name in _FIXED or re.fullmatch(_WEIGHTS, name):
+                raise AttributeError(
+                    f"{type(self).__name__}.{name}: expected one of {', '.join(named)} or the flat "
+                    "buffers, whose values can be assigned; make another model for other sizes",
+                    name=name,
+                    obj=self,
+                )
+            else:
+                object.__setattr__(self, name, value)
 
     def __getstate__(self) -> Any:
         state = super().__getstate__()

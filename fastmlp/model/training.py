@@ -6,7 +6,7 @@ from ..checks import Array
 from ..labels import accuracy_of
 from ..operations.loss import compute_loss
 from ..operations.update import sgd
-from .losses import figures
+from .losses import figures, one_hot_rows
 from .mlp import MLP
 
 
@@ -22,13 +22,14 @@ def compute_accuracy(log_prob: Array, labels: Array) -> Any:
 def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) -> tuple[Any, Any]:
     """Update the model by W -= learning_rate * W_grad; return (loss, accuracy) from before it.
 
-    x (N, ...), y one-hot (N, classes), or a model's targets; a regression's accuracy is None. The
+    x (N, ...), y as `fit` takes it: integers (N,), one-hot rows (N, classes), or targets of
+    another loss than cross-entropy; a regression's accuracy is None. The
     gradients are those of the summed loss, so a fitting learning rate falls as N rises; 1e-5 is the
     notebook's, for 60,000 samples. Errors are those of `model.forward`, `model.backward` and `sgd`;
     the model's parameters are unchanged then.
     """
     model._refuse_read_only()
-    model.forward(x)
+    y = one_hot_rows(model, y, len(model.forward(x)))
     model.backward(y)
     loss, accuracy = figures(model, y, compute_loss)
     sgd([model.flat_parameters], [model.flat_gradients], learning_rate)
@@ -36,11 +37,11 @@ def train_one_step(model: MLP, x: Array, y: Array, learning_rate: float = 1e-5) 
 
 
 def test(model: MLP, x: Array, y: Array) -> tuple[Any, Any]:
-    """Return (loss, accuracy) of the model for x (N, ...) and one-hot y (N, classes).
+    """Return (loss, accuracy) of the model for x (N, ...) and y, as `fit` takes it.
 
-    With another loss than cross-entropy, y are targets; a regression's accuracy is None.
+    A regression's accuracy is None.
     """
-    model.forward(x)
+    y = one_hot_rows(model, y, len(model.forward(x)))
     return figures(model, y, compute_loss)
 
 

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..choices import LossName
     from ..model.estimator import Estimator
     from ..model.mlp import MLP
 
@@ -28,7 +29,7 @@ def export(model: "Estimator", path: str | os.PathLike[str]) -> None:
     write(model, path)
 
 
-def load(path: str | os.PathLike[str], *, loss: str | None = None) -> "MLP":
+def load(path: str | os.PathLike[str], *, loss: "LossName | None" = None) -> "MLP":
     """Return the MLP that a file of ONNX computes: of ours, PyTorch's exporters or skl2onnx.
 
     loss: what the last layer's outputs are, where the graph doesn't say it: by default

@@ -235,7 +235,7 @@ def _check_all(seed: int, tolerance: float) -> list[GradientCheck]:
 
 
 def _fitting(
-    loss: str, x: Array, draw: _Uniform
+    loss: Any, x: Array, draw: _Uniform
 ) -> tuple[str, Operation, list[Array], Callable[..., Any]]:
     """A model of a loss at targets it can have: its entry of the table."""
     _, W1 = draw.layer(4, 5, 6)

@@ -7,6 +7,7 @@ from fastmlp_kernels import loss as kernels
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array
+from ..choices import LossName
 from ..labels import fitting_labels
 from ..model.losses import CROSS_ENTROPY, NUMPY, checked_loss, mean_loss
 from ..reference.losses import DELTA, Loss
@@ -16,7 +17,7 @@ _LEVELS = 64  # of the tree of any number of leaves
 
 
 def compute_loss(
-    log_prob: Array, labels: Array, *, loss: str = CROSS_ENTROPY, delta: float | None = None
+    log_prob: Array, labels: Array, *, loss: LossName = "cross_entropy", delta: float | None = None
 ) -> Any:
     """Return the mean over samples of the sum of -log_prob * labels, the cross-entropy.
 

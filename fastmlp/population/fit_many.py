@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..checks import Array
+from ..choices import Monitor, Optimizer
 from ..model.fit import Request, train
 from ..model.fit_checks import checked_callback
 from ..model.history import History
@@ -31,7 +32,7 @@ def fit_many(
     epochs: int | list[int] = 10,
     batch_size: int | list[int] = 128,
     learning_rate: float | Array | list[Any] = 1e-3,
-    optimizer: str | list[str] = "adam",
+    optimizer: Optimizer | list[Optimizer] = "adam",
     momentum: float | list[float] = 0.9,
     weight_decay: float | list[float] = 0.0,
     max_norm: float | list[float | None] | None = None,
@@ -41,7 +42,7 @@ def fit_many(
     shuffle: bool | list[bool] = True,
     validation: Any = None,
     patience: int | list[int | None] | None = None,
-    monitor: str | list[str] = "loss",
+    monitor: Monitor | list[Monitor] = "loss",
     restore_best: bool | list[bool] = True,
     resume: bool | list[bool] = False,
     rng: Rng | list[Rng] = None,

@@ -5,7 +5,7 @@ Sums over models go one after the other, in their order, in float64: threads cha
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +19,11 @@ from .tasks import checked_models
 
 
 def predict_many(
-    models: Sequence[Estimator], x: Array, *, combine: str | None = None, check_finite: bool = True
+    models: Sequence[Estimator],
+    x: Array,
+    *,
+    combine: Literal["vote", "mean", "std"] | None = None,
+    check_finite: bool = True,
 ) -> Array:
     """Return what `predict` of each model says of x: (models, N), or (models, N, outputs).
 
@@ -35,7 +39,11 @@ def predict_many(
 
 
 def predict_proba_many(
-    models: Sequence[Estimator], x: Array, *, combine: str | None = None, check_finite: bool = True
+    models: Sequence[Estimator],
+    x: Array,
+    *,
+    combine: Literal["mean", "std"] | None = None,
+    check_finite: bool = True,
 ) -> Array:
     """Return what `predict_proba` of each model says of x: (models, N, classes).
 

@@ -31,7 +31,7 @@ if typing.TYPE_CHECKING:
     from .training import compute_accuracy, test, train_one_step
     from .update import adam, adamw, momentum, nesterov, sgd
 
-__getattr__, __dir__ = _names_of(
+_get, __dir__ = _names_of(
     __name__,
     {
         "..labels": "one_hot",
@@ -55,6 +55,9 @@ __getattr__, __dir__ = _names_of(
         ".update": "adam adamw momentum nesterov sgd",
     },
 )
+
+if not typing.TYPE_CHECKING:  # a type checker would let every name pass
+    __getattr__ = _get
 
 __all__ = [
     "MLP",

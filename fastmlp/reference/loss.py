@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import Array
+from ..choices import LossName
 from ..labels import fitting_labels
 from ..model.losses import CROSS_ENTROPY, checked_loss, mean_loss
 from .losses import DELTA, PLAIN, Loss
@@ -13,7 +14,7 @@ from .row_sum import row_sum
 
 
 def compute_loss(
-    log_prob: Array, labels: Array, *, loss: str = CROSS_ENTROPY, delta: float | None = None
+    log_prob: Array, labels: Array, *, loss: LossName = "cross_entropy", delta: float | None = None
 ) -> Any:
     """Return the mean over samples of rowsum((-log_prob) * labels), or another loss of targets."""
     name, delta = checked_loss(loss, delta)

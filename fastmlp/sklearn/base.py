@@ -213,7 +213,7 @@ class BaseMLP(Tagged):
         """Return X, and y as a model's: integers (N,), or (N, outputs)."""
         raise NotImplementedError
 
-    def _head(self, y: Array) -> tuple[str, str]:
+    def _head(self, y: Array) -> tuple[Any, str]:
         """Return the model's loss, and the name of what makes predictions of its outputs."""
         raise NotImplementedError
 

@@ -179,7 +179,7 @@ class MLPClassifier(MultiLabel, ClassifierMixin, BaseMLP):
                 f"'y' has {classes}."
             )
 
-    def _head(self, y: Array) -> tuple[str, str]:
+    def _head(self, y: Array) -> tuple[Any, str]:
         return ("cross_entropy", "softmax") if y.ndim == 1 else ("binary_cross_entropy", "logistic")
 
     def _count_outputs(self, y: Array) -> int:

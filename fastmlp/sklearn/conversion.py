@@ -19,7 +19,7 @@ _FIGURES = (
     *("out_activation_", "t_", "loss_", "best_loss_", "loss_curve_", "validation_scores_"),
     *("best_validation_score_", "_label_binarizer", "_no_improvement_count"),
 )
-_LOSSES = {
+_LOSSES: dict[str, Any] = {
     "softmax": "cross_entropy", "logistic": "binary_cross_entropy", "identity": "squared_error",
     "exp": "poisson",
 }  # fmt: skip

@@ -126,5 +126,5 @@ class MLPRegressor(MultiOutputMixin, RegressorMixin, BaseMLP):
             )
         return X, np.asarray(y).reshape(len(y), -1)
 
-    def _head(self, y: Array) -> tuple[str, str]:
+    def _head(self, y: Array) -> tuple[Any, str]:
         return (self.loss, "exp") if self.loss == "poisson" else (self.loss, "identity")
