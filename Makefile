@@ -14,7 +14,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Warnings of a user's own environment have no part in the tests.
 unexport PYTHONPATH PYTHONWARNINGS
 
-.PHONY: help train test lint prove bench bench-check clean dist-check test-oldest
+.PHONY: help train test lint docs prove bench bench-check clean dist-check test-oldest
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: lint ## run ruff, mypy and pytest
 lint: $(INSTALLED)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
+
+docs: $(INSTALLED) ## build the docs as a site into build/site; warnings and dead links are errors
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 prove: $(INSTALLED) ## prove float32 exp, log, tanh, logistic right for all 2^32 inputs, in some minutes
 	@$(RUN) tests/prove_elementary.py
@@ -52,7 +55,7 @@ $(INSTALLED): pyproject.toml
 	install one, or name it with make PYTHON=..." >&2; exit 2; }
 	@echo "Installing into $(VENV) with $(PYTHON) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,docs]'
 	@touch $@
 
 $(PEERS): $(INSTALLED)
