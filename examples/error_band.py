@@ -1,6 +1,6 @@
 """An error band of a regression: 1,000 networks, each trained on a bootstrap of the samples.
 
-    pip install fastmlp matplotlib
+    pip install '.[plot]'  # in a checkout
     python examples/error_band.py error-band.svg
 """
 

@@ -1,6 +1,6 @@
 """Real tables, beside scikit-learn's own networks: the same split, ten seeds each.
 
-    pip install fastmlp scikit-learn
+    pip install '.[sklearn]'  # in a checkout
     python examples/real_data.py               # prints the table
     python examples/real_data.py docs/real-data.md    # and writes it there
 

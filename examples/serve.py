@@ -1,6 +1,6 @@
 """A service that predicts, and takes a new model while it runs: no request is lost meanwhile.
 
-    pip install 'fastmlp[serve]'
+    pip install '.[serve]'  # in a checkout
     MODEL=model.safetensors uvicorn --app-dir examples serve:app    # --workers 2: more processes
     curl localhost:8000/predict -H 'content-type: application/json' -d '{"rows": [[0.5, 1, 2, 3]]}'
 

@@ -1,6 +1,6 @@
 """fastmlp.sklearn beside scikit-learn: the same parameters, twenty seeds each.
 
-    pip install 'fastmlp[sklearn]'
+    pip install '.[sklearn]'  # in a checkout
     python examples/sklearn_scores.py                         # prints the table
     python examples/sklearn_scores.py docs/scikit-learn.md    # and writes it there
 
