@@ -16,6 +16,7 @@ from fastmlp_bench.plots import draw
 from fastmlp_bench.providers import PROVIDERS, numpy_lean, plain
 from helpers import DTYPES
 
+import fastmlp
 from fastmlp import reference
 from fastmlp.commands import cli
 
@@ -170,10 +171,22 @@ def test_the_pictures_have_axes_with_units_and_every_provider(made_up, tmp_path)
     for path in paths:
         assert path.stat().st_size > 1000
     text = (tmp_path / "width.svg").read_text()
-    assert all(word in text for word in ("GFLOP/s", "hidden units", "limit (roofline)", "a CPU"))
+    assert all(word in text for word in ("% of the machine", "hidden units", "bands: 20th", "a CPU"))
     assert "seconds of training" in (tmp_path / "time-to-accuracy.svg").read_text()
     again = draw(made_up, tmp_path / "again")
     assert again[1].read_bytes() == paths[1].read_bytes()
+
+
+def test_the_limit_of_a_training_leaves_out_what_multiplies_zeros():
+    """By the images themselves; none of the committed rows is beyond its limit."""
+    x = fastmlp.mnist_dataset()[0][0].reshape(60_000, 784)
+    assert abs(np.mean(x == 0) - cases.MNIST_ZEROS) < 1e-3
+    case = cases.train("float32", 60_000, cases.SMALL, 128)
+    assert abs(case.zeros / (4 * np.count_nonzero(x == 0) * 100) - 1) < 1e-3
+    assert cases.train("float32", 60_000, cases.SMALL, 128, without_zeros=True).zeros == 0
+    assert cases.train("float32", 100, (100, 100, 10), 128).zeros == 0
+    committed = results.read(ROOT / run.RESULTS / "results.json")["rows"]
+    assert max(row["of_limit"] or 0 for row in committed) < 1
 
 
 def slowed(results, ratio=1.0, of_limit=1.0):

@@ -31,7 +31,8 @@ class Case:
 
     `make()` returns the arguments of the providers' functions and a function that tells the error
     of a first result. flops, bytes: the operations, and the bytes of all inputs and results, each
-    moved once. `series`, `value`: the curve it is a point of. `providers`: None for all.
+    moved once. `zeros`: those of the operations that multiply a zero of x, which may be passed
+    over. `series`, `value`: the curve it is a point of. `providers`: None for all.
     """
 
     operation: str
@@ -45,6 +46,7 @@ class Case:
     value: int = 0
     providers: Sequence[str] | None = None
     threads: int | None = None
+    zeros: int = 0
 
     @property
     def name(self) -> str:
@@ -214,6 +216,8 @@ def train(
     shape = f"{samples} x {'-'.join(map(str, sizes))}, batch {batch_size}"
     shape += " without zeros" if without_zeros else ""
     tolerance = TRAINING_TOLERANCE * (len(sizes) - 1)
+    if sizes[0] == 784 and not without_zeros:  # forward, and the gradient of the first W
+        fields["zeros"] = int(MNIST_ZEROS * 4 * samples * sizes[0] * sizes[1])
     return Case("train", shape, dtype, flops, moved, make, tolerance, **fields)
 
 
@@ -259,6 +263,8 @@ def count_weights(sizes: Sequence[int]) -> int:
     """Return how many parameters there are."""
     return sum((rows + 1) * columns for rows, columns in pairwise(sizes))
 
+
+MNIST_ZEROS = 0.809  # the share of its pixels that are 0
 
 SMALL, LARGE, SMOOTH = (784, 100, 10), (784, 512, 256, 10), (16, 64, 64, 1)
 

@@ -63,7 +63,7 @@ def measure(
             call()  # compiles
         seconds = interleaved(calls | limits, rounds, done)
     peak, bandwidth = limit_rates(seconds, counts)
-    limit = max(case.flops / peak, case.bytes / bandwidth)
+    limit = max((case.flops - case.zeros) / peak, case.bytes / bandwidth)
     shared = {
         **{"operation": case.operation, "shape": case.shape, "dtype": case.dtype},
         **{"series": case.series, "value": case.value, "threads": threads},

@@ -9,7 +9,8 @@ from .results import Results
 FORMATS = ("png", "svg")
 PANELS = ("training", "inference")
 CURVES = {"batch-size": ("batch size", "samples in a batch"), "width": ("width", "hidden units")}
-LIMIT = "limit (roofline)"
+LIMIT = "limit of the machine"
+BANDS = "bands: 20th to 80th percentile of the rounds; numpy lean: plain NumPy without needless work"
 SETTINGS: Any = {"svg.hashsalt": "fastmlp", "font.size": 10, "svg.fonttype": "none"}
 
 
@@ -73,24 +74,25 @@ def _speed(results: Results, curve: str, axis_label: str) -> Any:
             return None
         for provider in dict.fromkeys(row["provider"] for row in rows):
             points = [row for row in rows if row["provider"] == provider]
+            if len(points) < 2:  # no curve
+                continue
             x = [row["value"] for row in points]
-            rates = [[row["flops"] / row[key] / 1e9 for row in points] for key in _SPREAD]
+            rates = [[100 * row["limit"] / row[key] for row in points] for key in _SPREAD]
             style = _style(provider)
             axis.plot(x, rates[0], **style)
             axis.fill_between(x, rates[1], rates[2], color=style["color"], alpha=0.15, linewidth=0)
-        limits = {row["value"]: row["flops"] / row["limit"] / 1e9 for row in rows}
-        axis.plot(*zip(*sorted(limits.items()), strict=True), "k--", label=LIMIT)
+        axis.axhline(100, color="black", linestyle="--", label=LIMIT)
         axis.set_xscale("log", base=2 if curve == "batch size" else 10)
-        axis.set_yscale("log")
+        axis.set_ylim(0, None)
         plain_numbers(axis)
         axis.set_xlabel(axis_label)
-        axis.set_ylabel("GFLOP/s")
+        axis.set_ylabel("speed, % of the machine's limit")
         axis.set_title(f"{panel}, float32")
         axis.grid(True, which="major", alpha=0.3)
         labels.update(dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True)))
     names = [name for name in (*PROVIDERS, LIMIT) if name in labels]
     figure.legend([labels[name] for name in names], names, loc="outside right upper")
-    figure.suptitle(_machine(results), fontsize=9)
+    figure.suptitle(f"{_machine(results)}\n{BANDS}", fontsize=9)
     return figure
 
 

@@ -16,10 +16,14 @@ OTHERS = {name for name in PROVIDERS if not name.startswith("fastmlp")}
 
 WHAT = (
     "Medians of interleaved rounds. `of limit`: how near fastmlp comes to the machine's own limit, "
-    "beyond it where it passes over zeros. "
+    "which counts no products with zeros of x, as they may be passed over. `numpy lean`: plain "
+    "NumPy without needless work. "
     "The other columns: how many times fastmlp's time they take."
 )
-GROWTH = "seconds grow as this power of the size: over the whole curve, in brackets at its end."
+GROWTH = (
+    "twice the size takes 2^p times the seconds. The first number is p over the whole curve; the "
+    "one in brackets is p at its end."
+)
 
 # The README's rows and columns; docs/benchmarks.md has all.
 ROWS = (
