@@ -171,7 +171,8 @@ def test_the_pictures_have_axes_with_units_and_every_provider(made_up, tmp_path)
     for path in paths:
         assert path.stat().st_size > 1000
     text = (tmp_path / "width.svg").read_text()
-    assert all(word in text for word in ("% of the machine", "hidden units", "bands: 20th", "a CPU"))
+    words = "% of the machine", "hidden units", "bands: 20th", "a CPU"
+    assert all(word in text for word in words)
     assert "seconds of training" in (tmp_path / "time-to-accuracy.svg").read_text()
     again = draw(made_up, tmp_path / "again")
     assert again[1].read_bytes() == paths[1].read_bytes()

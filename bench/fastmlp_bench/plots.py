@@ -10,7 +10,9 @@ FORMATS = ("png", "svg")
 PANELS = ("training", "inference")
 CURVES = {"batch-size": ("batch size", "samples in a batch"), "width": ("width", "hidden units")}
 LIMIT = "limit of the machine"
-BANDS = "bands: 20th to 80th percentile of the rounds; numpy lean: plain NumPy without needless work"
+BANDS = (
+    "bands: 20th to 80th percentile of the rounds; numpy lean: plain NumPy without needless work"
+)
 SETTINGS: Any = {"svg.hashsalt": "fastmlp", "font.size": 10, "svg.fonttype": "none"}
 
 
