@@ -7,6 +7,7 @@ PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 PEERS := $(VENV)/.peers
 # PyTorch without CUDA; where this index can't be reached, PyPI's own.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -25,14 +26,14 @@ train: $(INSTALLED) ## train MNIST and print the accuracy for the test images
 test: lint ## run ruff, mypy and pytest
 	@$(RUN) -m pytest --numprocesses auto --dist worksteal
 
-lint: $(INSTALLED)
+lint: $(TOOLS)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 
-docs: $(INSTALLED) ## build the docs as a site into build/site; warnings and dead links are errors
+docs: $(TOOLS) ## build the docs as a site into build/site; warnings and dead links are errors
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
-prove: $(INSTALLED) ## prove float32 exp, log, tanh, logistic right for all 2^32 inputs, in some minutes
+prove: $(TOOLS) ## prove float32 exp, log, tanh, logistic right for all 2^32 inputs, in some minutes
 	@$(RUN) tests/prove_elementary.py
 
 bench: $(PEERS) ## measure beside other libraries; writes bench/results, docs/pictures, README.md
@@ -55,6 +56,12 @@ $(INSTALLED): pyproject.toml
 	install one, or name it with make PYTHON=..." >&2; exit 2; }
 	@echo "Installing into $(VENV) with $(PYTHON) ..."
 	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# Apart from the package, which takes a tenth of their time to install.
+$(TOOLS): $(INSTALLED)
+	@echo "Installing what tests and docs need into $(VENV) ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,docs]'
 	@touch $@
 
