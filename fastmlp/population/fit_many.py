@@ -49,6 +49,7 @@ def fit_many(
     progress: bool = False,
     callback: Callback | None = None,
     check_finite: bool | list[bool] = True,
+    executor: Any = None,
 ) -> list[History]:
     """Train many models at once, each with the bits that it has alone; return their histories.
 
@@ -65,6 +66,12 @@ def fit_many(
     each epoch of each model; a true result ends that model's training. Ctrl-C leaves each model
     as its last finished epoch did; the KeyboardInterrupt has the `histories`.
 
+    executor: who trains instead of this process's threads, with the same bits: an executor of
+    concurrent.futures, or one like it, a Dask Client, or a joblib.Parallel. It gets the models in
+    blocks: after Ctrl-C, those whose block was under way are as they were (with a callback, which
+    is called here, a block is one epoch). There x, y and validation may be paths of .npy files or
+    futures of Dask. RuntimeError names the models whose worker raises, or dies three times.
+
     TypeError and ValueError name the model's number, before anything is written.
     """
     settings = dict(
@@ -75,7 +82,13 @@ def fit_many(
         resume=resume, rng=rng, check_finite=check_finite,
     )  # fmt: skip
     checked_callback(callback, "a number and a history")
-    tasks = checked_tasks(checked_models(models), x, y, rows, settings)
+    found = checked_models(models)
+    if executor is not None:
+        from ..executors.blocks import Given
+        from ..executors.training import train_on
+
+        return train_on(executor, Given(found, x, y, rows, settings), progress, callback)
+    tasks = checked_tasks(found, x, y, rows, settings)
     return _train(tasks, progress, callback)
 
 
@@ -115,13 +128,10 @@ def train_alone(
 
     watch: of a training that has come so far.
     """
-    shared, model, schedule, history = (
-        task.shared,
-        task.model,
-        task.schedule,
-        histories[task.number],
-    )
-    data, stream = shared.data, task.stream
+    shared, model, history = task.shared, task.model, histories[task.number]
+    data, stream, begun, schedule = shared.data, task.stream, len(history.loss), task.schedule
+    # The state has those epochs' steps, which the schedule counts, too.
+    schedule = schedule._replace(done=schedule.done - begun * len(schedule.steps(0)))
     if task.rows is not None:
         x = data.x[task.rows]
         data = data._replace(name=f"{data.name}[rows]", given=x, x=x, y=data.y[task.rows])
@@ -140,7 +150,7 @@ def train_alone(
         after_epoch, shared.check_finite,
     )  # fmt: skip
     try:
-        train(model, request, history, len(history.loss))
+        train(model, request, history, begun)
     except (FloatingPointError, ValueError) as error:
         history.error = str(error)
     history.seconds.clear()

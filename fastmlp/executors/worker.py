@@ -1,0 +1,109 @@
+"""What a worker does with a block: it trains the models, or says why not."""
+
+import time
+import traceback
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..arithmetic_mode import arithmetic
+from ..checks import Array
+from ..model.history import History
+from ..model.parameters import bit_generator
+from ..population.fit_many import fit_many, train_alone
+from ..population.tasks import checked_tasks
+from ..threads import Share, at_most, get_num_threads
+from .arrays import Found, offered
+from .blocks import Block, Failure, Missing, Outcome, each, unpacked
+
+_kept: dict[str, Array] = {}  # the arrays of the last call that had a block here
+
+
+def train_kept(block: Block, arrays: dict[str, Array]) -> Outcome | Failure | Missing:
+    """Train a block with the arrays that are here, and those that come with it, which stay."""
+    for key in {*_kept} - {*block.all_keys}:
+        _kept.pop(key, None)
+    _kept.update(arrays)
+    found = {key: _kept.get(key, offered.get(key)) for key in block.keys}
+    missing = tuple(key for key, array in found.items() if array is None)
+    return Missing(missing) if missing else train_with(block, [*found], *found.values())
+
+
+def train_with(block: Block, keys: list[str], *arrays: Any) -> Outcome | Failure:
+    """Train a block with these arrays, that have these keys."""
+    try:
+        if block.version != __version__:
+            expected = f"fastmlp {block.version}, as the caller has"
+            raise RuntimeError(f"worker: expected {expected}, got {__version__}; install that one")
+        most = min(block.threads or get_num_threads(), get_num_threads())
+        # Blocks that are trained here at once share the threads.
+        with arithmetic(block.arithmetic), Share(most) as threads, at_most(threads):
+            return _train(block, Found(dict(zip(keys, arrays, strict=True))), threads)
+    except Exception as error:
+        return Failure(type(error).__name__, str(error), traceback.format_exc())
+
+
+def train_numbered(number: int, *arguments: Any) -> tuple[int, Outcome | Failure]:
+    """Train a block; return its number beside what became of it."""
+    return number, train_with(*arguments)
+
+
+def check_with(block: Block, keys: list[str], *arrays: Any) -> list[int] | Failure:
+    """Check a block alone; return how many samples each model's epoch visits."""
+    try:
+        models, x, y, rows, settings = _restored(
+            block, Found(dict(zip(keys, arrays, strict=True)))
+        )
+        return [task.shared.samples for task in checked_tasks(models, x, y, rows, settings)]
+    except Exception as error:
+        return Failure(type(error).__name__, str(error), traceback.format_exc())
+
+
+def _restored(block: Block, found: Found) -> tuple[Any, ...]:
+    settings = {name: found.of(value) for name, value in block.settings.items()}
+    # A copy, as in a thread they are the caller's own, and this may have to be done again.
+    rngs = [_copied(one) for one in each(settings["rng"], len(block.models))]
+    models = [unpacked(model) for model in block.models]
+    x, y, rows = found.of(block.x), found.of(block.y), found.of(block.rows)
+    return models, x, y, rows, settings | {"rng": rngs}
+
+
+def _copied(rng: Any) -> Any:
+    if not isinstance(rng, np.random.Generator | np.random.BitGenerator):
+        return rng
+    own = np.random.PCG64()
+    own.state = bit_generator(rng).state
+    return own
+
+
+def _train(block: Block, found: Found, threads: int) -> Outcome:
+    models, x, y, rows, settings = _restored(block, found)
+    start = time.perf_counter()
+    if block.epoch is None:
+        histories = fit_many(models, x, y, rows=rows, **settings)
+        streams = [
+            one.state if isinstance(one, np.random.BitGenerator) else None
+            for one in settings["rng"]
+        ]
+    else:
+        histories, streams = _train_epoch(models, x, y, rows, settings, block.epoch)
+    return Outcome(
+        [model.flat_parameters for model in models],
+        [model._optimizer_state for model in models],
+        histories, streams, time.perf_counter() - start, threads,
+    )  # fmt: skip
+
+
+def _train_epoch(
+    models: list[Any], x: Any, y: Any, rows: Any, settings: dict[str, Any], epoch: int
+) -> tuple[list[History], list[Any]]:
+    """Train one epoch of each model; return that epoch's histories and where generators stand."""
+    histories, streams = [History([0.0] * epoch) for _ in models], []
+    for task in checked_tasks(models, x, y, rows, settings):
+        stream = None if task.stream is None else bit_generator(task.stream)
+        train_alone(task._replace(stream=stream), histories, None, lambda *_: True)
+        streams.append(None if stream is None else stream.state)
+    for history in histories:
+        del history.loss[:epoch]
+    return histories, streams
