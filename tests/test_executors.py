@@ -125,7 +125,7 @@ def shared():
     return models, {
         "x": X, "y": LABELS, "epochs": [3, 2, 4] * 4, "batch_size": 64,
         "rows": [np.arange(i, N, 1 + i) for i in range(count)],
-        "learning_rate": [0.01, 0.1, 1e38, *[0.02] * (count - 3)],
+        "learning_rate": [0.01, 0.1, 1e38, 0.02, 0.02, 0.5, *[0.2] * (count - 6)],
         "optimizer": ["adam", "sgd", "sgd", "adam", "momentum", "nesterov", *["adamw"] * 6],
         "resume": [number == 3 for number in range(count)],
         "rng": [generator, np.random.PCG64(3), *range(count - 2)],
