@@ -2,7 +2,7 @@
 
 import copy
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Block(NamedTuple):
     all_keys: tuple[str, ...]
     epoch: int | None
     threads: int | None
-    arithmetic: str
+    arithmetic: Literal["portable", "numpy"]
     version: str
 
 
