@@ -204,6 +204,23 @@ def test_zeros_that_are_passed_over_are_found_again():
             assert same(model, other)
 
 
+def test_a_model_that_leaves_late_keeps_the_count_of_its_steps():
+    x = np.zeros((300, 300), np.float32)
+    x[:, ::7] = np.random.default_rng(0).random((300, 43))
+    y, settings = LABELS[np.arange(300) % N], {"epochs": 4, "batch_size": 16, "rng": 0}
+    models = [MLP([300, 64, 3], rng=i) for i in range(3)]
+    others = copy.deepcopy(models)
+
+    def change(model, history):
+        if len(history.loss) == 2:
+            model.W1[1] = -0.0  # whose zeros mustn't be passed over
+
+    fastmlp.fit_many(models, x, y, **settings, callback=lambda i, h: change(models[i], h))
+    for model, other in zip(models, others, strict=True):
+        other.fit(x, y, **settings, callback=lambda history, other=other: change(other, history))
+        assert same(model, other)
+
+
 def test_an_interrupt_leaves_each_model_at_the_end_of_an_epoch(monkeypatch):
     monkeypatch.setattr(jobs, "BLOCK", 0.0)
     models = [MLP([6, 4, 3], rng=i) for i in range(5)]
