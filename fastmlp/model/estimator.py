@@ -4,7 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,8 +14,10 @@ from ..choices import Monitor, Optimizer
 from ..files.models import save
 from ..plan.ways import STATES
 from ..reference.losses import Elementary, predictions
+from ..sources.answers import answer_in_pieces
+from ..sources.samples import checked_shuffle
 from ..tables.table import Table
-from .fit import Epoch, Samples, composed_epoch, request_of, train
+from .fit import Epoch, Layers, Samples, composed_epoch, mean_loss_of, request_of, train
 from .fit_checks import Data, Schedule, weighted_data
 from .goals import Goal, goal_of, result_of
 from .history import History
@@ -29,16 +31,8 @@ from .losses import (
 )
 from .optimizer_state import Kept, OptimizerState, checked_state
 from .parameters import Parameters, Rng
-from .sample_weights import ClassWeight, weighted
+from .sample_weights import ClassWeight
 from .scores import r2_score, weighted_share
-
-
-class Layers(NamedTuple):
-    """What a forward pass leaves: each layer's inputs, its activation after it, the logits."""
-
-    inputs: list[Array]
-    functions: list[Any]
-    logits: Array
 
 
 class Estimator(Parameters):
@@ -114,7 +108,8 @@ class Estimator(Parameters):
         decay_bias: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight = None,
-        shuffle: bool = True,
+        shuffle: bool | str = True,
+        block_size: int | None = None,
         validation: tuple[Array, ArrayLike] | None = None,
         patience: int | None = None,
         monitor: Monitor = "loss",
@@ -139,6 +134,8 @@ class Estimator(Parameters):
         scaled to it, before any decay. sample_weight (N,): how much each sample counts in a mean,
         0: not; class_weight: a dict, an array (classes,) or "balanced", which multiplies it.
         shuffle: a new order in each epoch, drawn from `rng`: None, a seed or a PCG64 generator.
+        "blocks": of blocks of block_size samples, then of the samples of some blocks at once; so x
+        may stay in files, stores or a pyarrow data set (docs/larger-than-memory.md).
         validation: (x, y) to evaluate after each epoch. patience: end when its `monitor`, "loss" or
         "accuracy", was not better than ever for so many epochs; restore_best: leave the weights and
         optimizer_state of the best. resume: go on from `optimizer_state`, where there is one,
@@ -156,16 +153,16 @@ class Estimator(Parameters):
         settings: dict[str, Any] = dict(
             epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
             optimizer=optimizer, momentum=momentum, weight_decay=weight_decay, max_norm=max_norm,
-            decay_bias=decay_bias, shuffle=shuffle, validation=validation, patience=patience,
-            monitor=monitor, restore_best=restore_best, resume=resume, rng=rng, progress=progress,
-            callback=callback, check_finite=check_finite,
+            decay_bias=decay_bias, shuffle=checked_shuffle(shuffle), block_size=block_size,
+            validation=validation, patience=patience, monitor=monitor, restore_best=restore_best,
+            resume=resume, rng=rng, progress=progress, callback=callback, check_finite=check_finite,
         )  # fmt: skip
+        weights = sample_weight, class_weight
         if comm is not None or rows is not None:
             from ..mpi.fit import fit_together
 
-            weights = sample_weight, class_weight
             return fit_together(self, comm, rows, x, y, weights, settings)
-        data = weighted_data(self, x, y, check_finite, sample_weight, class_weight)
+        data = weighted_data(self, x, y, check_finite, *weights, settings["shuffle"])
         return train(self, request_of(self, data, **settings))
 
     def partial_fit(
@@ -182,7 +179,7 @@ class Estimator(Parameters):
         decay_bias: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight = None,
-        shuffle: bool = True,
+        shuffle: bool | str = True,
         rng: Rng = None,
         check_finite: bool = True,
     ) -> History:
@@ -251,12 +248,14 @@ class Estimator(Parameters):
         check_finite: whether NaN and inf in x and targets are a ValueError. Raises TypeError and
         ValueError for what doesn't fit.
         """
-        data = weighted_data(self, x, y, check_finite, sample_weight, class_weight)
+        data = weighted_data(self, x, y, check_finite, sample_weight, class_weight, False)
         if self._has_accuracy:
-            return weighted_share(self._right(data, check_finite), data.weight)
+            right = [self._right(piece, check_finite) for piece in data.pieces()]
+            return weighted_share(np.concatenate(right), data.weight)
         if check_finite:
             data.refuse_not_finite()
-        predicted = predictions(loss_of(self), self._logits(data.x), self._elementary())
+        logits = np.concatenate([self._logits(piece.x) for piece in data.pieces()])
+        predicted = predictions(loss_of(self), logits, self._elementary())
         return r2_score(predicted, data.y, data.weight)
 
     def loss(
@@ -273,7 +272,7 @@ class Estimator(Parameters):
         y, sample_weight, class_weight: as in `fit`. check_finite: whether NaN and inf in x and
         targets are a ValueError. Raises TypeError and ValueError for what doesn't fit.
         """
-        data = weighted_data(self, x, y, check_finite, sample_weight, class_weight)
+        data = weighted_data(self, x, y, check_finite, sample_weight, class_weight, False)
         if check_finite:
             data.refuse_not_finite()
         return self._evaluate(data)[0]
@@ -290,6 +289,9 @@ class Estimator(Parameters):
 
     def _answer(self, method: str, x: Array, out: Array | None, check_finite: bool) -> Array:
         """Return what a method of predictions asks for, in `out` if given."""
+        read = answer_in_pieces(self, method, x, out, check_finite)
+        if read is not None:
+            return read
         goal, rows = goal_of(self, method), self._inputs(x)
         target = self._target(out, goal, rows)
         if check_finite:
@@ -334,12 +336,16 @@ class Estimator(Parameters):
 
     def _evaluate(self, data: Data) -> tuple[float, float | None]:
         """Return the weighted loss, and the accuracy of what isn't a regression."""
-        logits = self._logits(data.x)
-        losses = sample_losses(self, self._run_head(logits)[0], data.y)
-        loss = float(self._mean(weighted(losses, data.weight)))
+        loss, hits = mean_loss_of(self, data)
+        return loss, hits / len(data.x) if self._has_accuracy else None
+
+    def _losses(self, x: Array, y: Array) -> tuple[Array, int]:
+        """Return the losses (N,) of x (N, inputs), and how many are right, if that can be said."""
+        logits = self._logits(x)
+        losses = sample_losses(self, self._run_head(logits)[0], y)
         if not self._has_accuracy:
-            return loss, None
-        return loss, weighted_share(right_samples(self, logits, losses, data.y), None)
+            return losses, 0
+        return losses, int(np.count_nonzero(right_samples(self, logits, losses, y)))
 
     def _logits(self, x: Array) -> Array:
         """Return the last layer's outputs for x (N, inputs)."""

@@ -3,14 +3,19 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import closing, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, all_finite
+from ..sources.blocks import Blocks, blocks_of
+from ..sources.means import Mean, first_wrong
+from ..sources.rows import Rows
+from ..sources.samples import kernels_y
+from ..sources.windows import units_of, windows
 from .fit_checks import (
     Data,
     Schedule,
@@ -31,6 +36,14 @@ if TYPE_CHECKING:
     from .estimator import Estimator
 
 
+class Layers(NamedTuple):
+    """What a forward pass leaves: each layer's inputs, its activation after it, the logits."""
+
+    inputs: list[Array]
+    functions: list[Any]
+    logits: Array
+
+
 class Epoch(NamedTuple):
     """What an epoch of training gives; losses and hits are from before each sample's step.
 
@@ -40,6 +53,15 @@ class Epoch(NamedTuple):
     parameters: Array
     losses: Array
     hits: int
+
+
+class Trained(NamedTuple):
+    """What an epoch of all samples gives; losses: of samples that are read, their mean so far."""
+
+    parameters: Array
+    losses: Array | Mean
+    hits: int
+    loss: float
 
 
 class Samples(NamedTuple):
@@ -58,8 +80,9 @@ class Samples(NamedTuple):
 class Request(NamedTuple):
     """What a call of `fit` asks for, all of it checked. state: the one to start from.
 
-    watch: what ends the training in time, if anything; it notes the best epoch. train_epoch: in
-    place of the model's own `_train_epoch`, where other processes have a part in it.
+    watch: what ends the training in time, if anything; it notes the best epoch. blocks: those whose
+    order is drawn instead of the samples'. train_epoch: in place of the model's own `_train_epoch`,
+    where other processes have a part in it.
     """
 
     data: Data
@@ -71,6 +94,7 @@ class Request(NamedTuple):
     progress: bool
     callback: Callable[[History], object] | None
     check_finite: bool
+    blocks: Blocks | None = None
     train_epoch: "TrainEpoch | None" = None
 
 
@@ -89,7 +113,8 @@ def request_of(
     weight_decay: float,
     max_norm: float | None,
     decay_bias: bool,
-    shuffle: bool,
+    shuffle: bool | str,
+    block_size: int | None,
     validation: tuple[Array, ArrayLike] | None,
     patience: int | None,
     monitor: str,
@@ -105,14 +130,15 @@ def request_of(
         len(data.y), epochs, batch_size, learning_rate, optimizer, momentum, weight_decay,
         max_norm, decay_bias,
     )  # fmt: skip
-    evaluated = checked_validation(model, validation, check_finite)
+    blocks = blocks_of((len(data.y), model.sizes[0]), shuffle, block_size)
+    evaluated = checked_validation(model, validation, check_finite, False)
     watch = checked_watch(model, patience, monitor, restore_best, validation)
     state = starting_state(model, optimizer, resume)
     checked_callback(callback)
     generator = bit_generator(rng) if shuffle else None
     return Request(
         data, schedule._replace(done=state[1]), state, generator, evaluated, watch, progress,
-        callback, check_finite,
+        callback, check_finite, blocks,
     )  # fmt: skip
 
 
@@ -172,25 +198,25 @@ def _train(
     """Run the epochs until the last, or until one ends them."""
     data, schedule, state, generator, validation, watch = request[:6]
     samples_each, steps = len(data.y), len(schedule.steps(0))
-    train_epoch = request.train_epoch or model._train_epoch
     before = generator.state if generator is not None else None
     for number in range(first, schedule.epochs):
         start = time.perf_counter()
-        order = None if generator is None else shuffled(generator, samples_each)
-        samples, weight = _visited(data, order, schedule.batch_size)
         # An epoch writes to states of its own: one that is refused leaves those before it.
         states = state[2].copy()
-        epoch = train_epoch(samples, schedule, states, number)
-        loss = float(model._mean(weighted(epoch.losses, weight)))
-        if request.check_finite and not (math.isfinite(loss) and all_finite(epoch.parameters)):
+        try:
+            epoch = _run_epoch(model, request, states, number)
+            is_finite = math.isfinite(epoch.loss) and all_finite(epoch.parameters)
+            if request.check_finite and not is_finite:
+                raise _refusal(model, request, state, number, epoch, history)
+        except Exception:
             if generator is not None and before is not None and number == 0:
                 generator.state = before
-            raise _refusal(model, request, state, number, epoch, loss, history)
+            raise
         state = schedule.optimizer, state[1] + steps, states
         # The model changes here only: an interrupt leaves it as an epoch has left it.
         keeper.keep(number + 1, epoch.parameters, state)
         history.seconds.append(time.perf_counter() - start)
-        history.loss.append(loss)
+        history.loss.append(epoch.loss)
         if model._has_accuracy:
             history.accuracy.append(epoch.hits / samples_each)
         over = False
@@ -205,6 +231,56 @@ def _train(
             show(history.last())
         if (request.callback is not None and request.callback(history)) or over:
             break
+
+
+def _run_epoch(model: "Estimator", request: Request, states: Array, number: int) -> Trained:
+    """Train an epoch on a copy of the parameters."""
+    data, schedule, generator, blocks = (
+        request.data, request.schedule, request.generator, request.blocks
+    )  # fmt: skip
+    if isinstance(data.x, Rows):
+        return _epoch_in_windows(model, data.x, request, states, number)
+    order = None
+    if generator is not None:
+        order = shuffled(generator, len(data.y)) if blocks is None else blocks.order(generator)
+    samples, weight = _visited(data, order, schedule.batch_size)
+    epoch = (request.train_epoch or model._train_epoch)(samples, schedule, states, number)
+    return Trained(*epoch, float(model._mean(weighted(epoch.losses, weight))))
+
+
+def _epoch_in_windows(
+    model: "Estimator", rows: Rows, request: Request, states: Array, number: int
+) -> Trained:
+    """Do the same over samples that are read: the epoch of a window is one over its samples."""
+    data, schedule, generator, blocks = (
+        request.data, request.schedule, request.generator, request.blocks
+    )  # fmt: skip
+    order = None
+    if generator is not None and blocks is None:
+        order = shuffled(generator, len(rows))
+    worker, mean, hits = model._worker(), Mean(model.dtype), 0
+    kept: list[tuple[Array, Array]] = []  # losses and weights, whose mean needs the sum of all
+    step = schedule.steps(number).start
+    units = units_of(rows, blocks, generator, order)
+    with closing(windows(rows, units, schedule.batch_size)) as visited:
+        for x, inside, places in visited:
+            y, weight, scale = kernels_y(data.y[places]), None, None
+            if data.weight is not None:
+                weight = data.weight[places]
+                scale = scales(weight, schedule.batch_size, model.dtype)
+            stop = step - (-len(y) // schedule.batch_size)
+            part = schedule.part(step, stop)
+            epoch = worker._train_epoch(Samples(x, y, inside, scale), part, states, 0)
+            worker.flat_parameters[...] = epoch.parameters
+            mean.add(epoch.losses)
+            if weight is not None:
+                kept.append((epoch.losses, weight))
+            hits, step = hits + epoch.hits, stop
+    loss = mean.value()
+    if kept:
+        losses, weights = map(np.concatenate, zip(*kept, strict=True))
+        loss = float(model._mean(weighted(losses, weights)))
+    return Trained(worker.flat_parameters, mean, hits, loss)
 
 
 def _visited(data: Data, order: Array | None, batch_size: int) -> tuple[Samples, Array | None]:
@@ -222,8 +298,7 @@ def _refusal(
     request: Request,
     state: Kept,
     number: int,
-    epoch: Epoch,
-    loss: float,
+    epoch: Trained,
     history: History,
 ) -> Exception:
     """Return the error of an epoch whose loss or weights aren't finite: x's, if x isn't.
@@ -233,12 +308,13 @@ def _refusal(
     error, schedule = request.data.not_finite(), request.schedule
     if error is not None:
         return error
-    wrong, steps = np.flatnonzero(~np.isfinite(epoch.losses)), schedule.steps(number)
-    step = int(wrong[0]) // schedule.batch_size if wrong.size else len(steps) - 1
+    wrong, steps = first_wrong(epoch.losses), schedule.steps(number)
+    step = len(steps) - 1 if wrong is None else wrong // schedule.batch_size
+    loss = epoch.loss
     weights = epoch.parameters[~np.isfinite(epoch.parameters)]
     got = f"a weight of {weights[0]}" if math.isfinite(loss) else f"a loss of {loss}"
     mend = "lower it or scale x"
-    if wrong.size and steps[step] == 0:  # no rate had a part in it
+    if wrong is not None and steps[step] == 0:  # no rate had a part in it
         mend = "scale x or make the model anew"
     if not all_finite(state[2]):
         mend = "pass resume=False, as optimizer_state wasn't finite before"
@@ -252,6 +328,23 @@ def _refusal(
     )
     diverged.history = history  # type: ignore[attr-defined]
     return diverged
+
+
+def mean_loss_of(model: "Estimator", data: Data) -> tuple[float, int]:
+    """Return the weighted mean of the samples' losses, and how many samples are right."""
+    if not isinstance(data.x, Rows):
+        losses, hits = model._losses(data.x, data.y)
+        return float(model._mean(weighted(losses, data.weight))), hits
+    mean, kept, hits = Mean(model.dtype), [], 0
+    for piece in data.pieces():
+        losses, right = model._losses(piece.x, piece.y)
+        mean.add(losses)
+        if data.weight is not None:
+            kept.append(losses)
+        hits += right
+    if data.weight is None:
+        return mean.value(), hits
+    return float(model._mean(weighted(np.concatenate(kept), data.weight))), hits
 
 
 def composed_epoch(

@@ -1,6 +1,8 @@
 """What `fit` and `score` check, and what comes of it: the samples, the schedule of the steps."""
 
 import math
+from collections.abc import Iterator
+from contextlib import closing
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +15,8 @@ from ..mends import usual
 from ..operations.update_checks import decay_rate, real_number, weight_decay_number
 from ..plan.ways import STATES
 from ..schedules import count_steps
+from ..sources.rows import Rows
+from ..sources.samples import kernels_y, narrow_y, rows_of, values_of
 from .losses import checked_y
 from .sample_weights import ClassWeight, weight_of
 
@@ -28,17 +32,30 @@ class Data(NamedTuple):
     """Samples that fit a model: x (N, inputs) as kernels take it, and what is y's, N >= 1.
 
     name, given: what errors call the x that was passed, and itself. y: labels (N,), or targets
-    (N, outputs). weight: float64 (N,), None: all 1.
+    (N, outputs). weight: float64 (N,), None: all 1. Where x are Rows, which are read in pieces and
+    checked then, labels are of a narrow dtype.
     """
 
     name: str
     given: Any
-    x: Array
+    x: Any
     y: Array
     weight: Array | None = None
 
+    def pieces(self) -> "Iterator[Data]":
+        """Return the samples, those of Rows in pieces: each until the next one is asked for."""
+        if not isinstance(self.x, Rows):
+            yield self
+            return
+        with closing(self.x.pieces()) as pieces:
+            for start, x in pieces:
+                y = kernels_y(self.y[start : start + len(x)])
+                yield Data(self.name, self.given, x, y)
+
     def not_finite(self) -> ValueError | None:
         """Return the error of the first number of x that isn't finite, if there is one."""
+        if isinstance(self.x, Rows):
+            return None  # what has been read is finite
         return not_finite(self.name, self.x, np.shape(self.given))
 
     def refuse_not_finite(self) -> None:
@@ -85,6 +102,12 @@ class Schedule(NamedTuple):
         """Return the numbers of an epoch's steps, counted from the first epoch on."""
         each = len(self.rates) // self.epochs
         return range(epoch * each, (epoch + 1) * each)
+
+    def part(self, start: int, stop: int) -> "Schedule":
+        """Return some steps as an epoch, the only one."""
+        return self._replace(
+            rates=self.rates[start:stop], epochs=1, kept={}, done=self.done + start
+        )
 
     def constants(self, epoch: int) -> Array:
         """Return what the kernel needs: (steps, 8) float64, weight decay and the update's own.
@@ -158,11 +181,17 @@ def checked_data(
     y: ArrayLike,
     check_finite: bool,
     names: tuple[str, str] = ("x", "y"),
+    shuffle: bool | str | None = None,
 ) -> Data:
     """Return the samples x (N, ...) with the labels or targets y of N samples, or raise.
 
-    check_finite: whether targets have to be finite; x isn't looked at.
+    check_finite: whether targets have to be finite; x isn't looked at. shuffle: how samples are
+    visited, which may then stay where they lie; None: all shall be in memory.
     """
+    if shuffle is not None:
+        rows, y = rows_of(model, x, y, check_finite, names, shuffle)
+        if rows is not None:
+            return Data(names[0], x, rows, narrow_y(model, names[1], y, len(rows), check_finite))
     matrix = np.ascontiguousarray(model._inputs(x, names[0]), model.dtype)
     expected = checked_y(model, names[1], y, len(matrix), check_finite)
     if len(matrix) == 0:
@@ -177,21 +206,32 @@ def weighted_data(
     check_finite: bool,
     sample_weight: ArrayLike | None,
     class_weight: ClassWeight,
+    shuffle: bool | str | None = None,
 ) -> Data:
-    """Return the same with the weights of the samples, those of their classes in them."""
-    data = checked_data(model, x, y, check_finite)
+    """Return the same with the weights of the samples, those of their classes in them.
+
+    shuffle: as in checked_data.
+    """
+    data = checked_data(model, x, y, check_finite, shuffle=shuffle)
+    if shuffle is not None and sample_weight is not None:
+        sample_weight = values_of(x, sample_weight)
     return data._replace(weight=weight_of(model, data.y, sample_weight, class_weight))
 
 
-def checked_validation(model: "Estimator", validation: object, check_finite: bool) -> Data | None:
-    """Return the samples of the pair `validation`, None if there is none, or raise."""
+def checked_validation(
+    model: "Estimator", validation: object, check_finite: bool, shuffle: bool | None = None
+) -> Data | None:
+    """Return the samples of the pair `validation`, None if there is none, or raise.
+
+    shuffle: False where they may stay where they lie.
+    """
     if validation is None:
         return None
     if not isinstance(validation, tuple) or len(validation) != 2:
         got = type(validation).__name__
         raise TypeError(f"validation: expected a pair (x, y), got {got}; pass validation=(x, y)")
     names = "validation[0]", "validation[1]"
-    data = checked_data(model, *validation, check_finite, names=names)
+    data = checked_data(model, *validation, check_finite, names=names, shuffle=shuffle)
     if check_finite:
         data.refuse_not_finite()
     return data

@@ -18,16 +18,16 @@ from ..operations.matmul_relu import affine, gradient_below
 from ..operations.softmax import Softmax
 from ..operations.update import adam, adamw, momentum, nesterov, sgd, sum_of_squares
 from ..reference.losses import Elementary
+from ..sources.answers import answer_in_pieces
 from ..threads import threads_for
 from . import epochs
-from .estimator import Estimator, Layers
-from .fit import Epoch, Samples
+from .estimator import Estimator
+from .fit import Epoch, Layers, Samples
 from .fit_checks import Data, Schedule
 from .goals import goal_of
 from .losses import CROSS_ENTROPY, NUMPY, loss_of
 from .parameters import Rng, draw_normal
 from .predictions import DONE, NEGATIVE, NOT_FINITE, Predictor, predictor
-from .sample_weights import weighted
 
 # Methods whose results are those of a model's own head.
 _OF_THE_HEAD = ("predict_proba", "predict_log_proba", "losses", "fit")
@@ -79,6 +79,9 @@ class MLP(Estimator):
                 result = np.empty((len(rows), *it.goal.shape), it.goal.dtype)
                 if it.fill(rows, result) == DONE:
                     return result
+        read = answer_in_pieces(self, method, x, out, check_finite)
+        if read is not None:
+            return read
         rows = self._inputs(x)
         target = self._target(out, it.goal, rows)
         result = np.empty((len(rows), *it.goal.shape), it.goal.dtype)
@@ -134,12 +137,10 @@ class MLP(Estimator):
         self._predictor("decision_function").fill(np.ascontiguousarray(x, self.dtype), logits)
         return logits
 
-    def _evaluate(self, data: Data) -> tuple[float, float | None]:
+    def _losses(self, x: Array, y: Array) -> tuple[Array, int]:
         if self._is_composed("losses"):
-            return super()._evaluate(data)
-        losses, hits = self._predictor("losses").losses(data.x, data.y)
-        loss = float(self._mean(weighted(losses, data.weight)))
-        return loss, hits / len(data.x) if self._has_accuracy else None
+            return super()._losses(x, y)
+        return self._predictor("losses").losses(x, y)
 
     def _run_layers(self, h: Array) -> Layers:
         """Return what the layers make of h (N, inputs)."""

@@ -44,7 +44,7 @@ def facts(model: "Estimator", request: "Request", version: str) -> dict[str, Any
         "weight_decay": schedule.weight_decay,
         "max_norm": schedule.max_norm,
         "decay_bias": schedule.decay_bias,
-        "shuffle": generator is not None,
+        "shuffle": generator is not None if request.blocks is None else request.blocks,
         "rng": None if generator is None else digest_of(repr(generator.state).encode()),
         "check_finite": bool(request.check_finite),
         "patience": None if request.watch is None else request.watch.stopping,

@@ -220,7 +220,11 @@ class _Checks:
         state = None
         if values["resume"][number]:
             state = starting_state(model, shared.schedule.optimizer, True)
-        stream = _stream(values["rng"][number]) if values["shuffle"][number] else None
+        shuffles = values["shuffle"][number]
+        if isinstance(shuffles, str):
+            mend = "pass shuffle=True, or call fit of each model"
+            raise shape_error("shuffle", "True or False, as x is in memory", repr(shuffles), mend)
+        stream = _stream(values["rng"][number]) if shuffles else None
         return Task(number, model, shared, rows, weight, rate, decay, state, stream)
 
     def data(self, number: int, model: "Estimator", x: Any, y: Any) -> Data:

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..checks import Array, real_arrays
-from ..model.estimator import Estimator, Layers
+from ..model.estimator import Estimator
+from ..model.fit import Layers
 from ..model.parameters import Rng, draw_normal
 from .activations import CLASSES
 from .log import Log
