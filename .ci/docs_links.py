@@ -1,6 +1,7 @@
 """A hook of MkDocs: links from docs/ to the rest of the repository lead to where its source is.
 
-Files that don't exist are found by tests/test_layout.py.
+Where mkdocs.yml has no `repo_url`, their text stays, without a link. Files that don't exist are
+found by tests/test_layout.py.
 """
 
 import re
@@ -14,9 +15,10 @@ def on_page_markdown(markdown: str, config: Any, **_: Any) -> str:
     """Return a page's text with such links."""
 
     def moved(link: re.Match[str]) -> str:
-        path = link[1].removeprefix("docs/")
+        text, path = link[1], link[2].removeprefix("docs/")
         if path in PAGES:
-            return f"]({PAGES[path]})"
-        return f"]({config['repo_url']}{path.removeprefix('../')})"
+            return f"[{text}]({PAGES[path]})"
+        home = config["repo_url"]
+        return f"[{text}]({home}{path.removeprefix('../')})" if home else text
 
-    return re.sub(r"\]\((\.\./[^)]*)\)", moved, markdown)
+    return re.sub(r"\[([^\]]*)\]\((\.\./[^)]*)\)", moved, markdown)
