@@ -9,17 +9,22 @@ from fastmlp.scratch import MOST_KEPT, NONE, scratch
 
 
 def test_a_thread_uses_its_memory_again():
-    assert scratch(100) is NONE
-    mine = scratch(1 << 14)
-    assert scratch(1 << 13) is mine
-    assert scratch(1 << 14) is mine
-    grown = scratch(1 << 15)
-    assert grown.size == 1 << 15
-    assert scratch(1 << 14) is grown
-    assert scratch(MOST_KEPT + 1).size > MOST_KEPT
-    assert scratch(1 << 14) is grown
+    def work():
+        assert scratch(100) is NONE
+        mine = scratch(1 << 14)
+        assert scratch(1 << 13) is mine
+        assert scratch(1 << 14) is mine
+        grown = scratch(1 << 15)
+        assert grown.size == 1 << 15
+        assert scratch(1 << 14) is grown
+        assert scratch(MOST_KEPT + 1).size > MOST_KEPT
+        assert scratch(1 << 14) is grown
+        return grown
+
+    with ThreadPoolExecutor(1) as pool:  # new threads: this one's memory may have grown before
+        mine = pool.submit(work).result()
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(scratch, 1 << 14).result() is not grown
+        assert pool.submit(work).result() is not mine
 
 
 def test_calls_of_many_threads_and_what_the_memory_held_change_nothing():
