@@ -2,6 +2,7 @@
 
 import ctypes
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,15 @@ def run_operation(kernel, kind, rows=1, **fields):
     function = ctypes.CFUNCTYPE(None, address, address, address)(kernel)
     function(row.ctypes.data, shared.ctypes.data, own.ctypes.data)
     return shared
+
+
+def state_of(model):
+    """The weights of a model and its optimizer's state, bit for bit."""
+    state = model.optimizer_state
+    kept = (None,) if state is None else (state.optimizer, state.step, state.arrays.tobytes())
+    return model.flat_parameters.tobytes(), *kept
+
+
+def figures(history):
+    """All that a history has but the seconds."""
+    return {name: value for name, value in asdict(history).items() if name != "seconds"}

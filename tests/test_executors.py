@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+from helpers import figures, state_of
 
 import fastmlp
 from fastmlp import MLP, reference
@@ -103,16 +103,6 @@ class Own(MLP):
         if self.fault is not None:
             self.fault()
         return super()._train_epoch(*arguments)
-
-
-def state_of(model):
-    state = model.optimizer_state
-    kept = (None,) if state is None else (state.optimizer, state.step, state.arrays.tobytes())
-    return model.flat_parameters.tobytes(), *kept
-
-
-def figures(history):
-    return {name: value for name, value in asdict(history).items() if name != "seconds"}
 
 
 def shared():

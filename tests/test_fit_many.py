@@ -1,13 +1,12 @@
 """Populations: each model beside itself alone, what ends a training, and wrong arguments."""
 
 import copy
-from dataclasses import asdict
 
 import numba
 import numpy as np
 import pytest
 from fastmlp_kernels import pcg64
-from helpers import with_threads
+from helpers import figures, state_of, with_threads
 
 import fastmlp
 from fastmlp import MLP, reference
@@ -24,16 +23,6 @@ WEIGHT = np.random.default_rng(4).integers(0, 3, N) / 2
 def same(model, alone):
     """Whether two models have the same weights and optimizer's states, bit for bit."""
     return state_of(model) == state_of(alone)
-
-
-def state_of(model):
-    state = model.optimizer_state
-    kept = (None,) if state is None else (state.optimizer, state.step, state.arrays.tobytes())
-    return model.flat_parameters.tobytes(), *kept
-
-
-def figures(history):
-    return {name: value for name, value in asdict(history).items() if name != "seconds"}
 
 
 # A model, its samples and what else `fit` is given: sizes, losses, dtypes, optimizers, weights.

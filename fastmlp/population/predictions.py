@@ -4,7 +4,7 @@ Sums over models go one after the other, in their order, in float64: threads cha
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -112,9 +112,8 @@ def _combined(results: Iterator[Array], combine: str | None, classes: int) -> Ar
     count, dtype = 0, None
     mean: Any = 0.0
     squares: Any = 0.0
-    for result in (
-        one for some in results for one in some
-    ):  # Welford, "Note on a method for calculating corrected sums", 1962
+    # Welford, "Note on a method for calculating corrected sums", 1962
+    for result in chain.from_iterable(results):
         count, dtype = count + 1, result.dtype
         off = result.astype(np.float64) - mean
         mean = mean + off / count

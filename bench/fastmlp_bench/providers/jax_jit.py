@@ -132,12 +132,8 @@ def train(
     whole = len(x) // batch_size
     label = one_hot_rows(y, parameters[-1].shape[1], x.dtype)
 
-    def loss(layers: Pairs, x: jax.Array, label: jax.Array) -> jax.Array:
-        log_prob = jax.nn.log_softmax(_logits(layers, x), axis=1)
-        return -jnp.sum(log_prob * label) / len(x)
-
     def step(layers: Pairs, x: jax.Array, label: jax.Array) -> Pairs:
-        grads = jax.grad(loss)(layers, x, label)
+        grads = jax.grad(_cross_entropy)(layers, x, label)
         return jax.tree.map(lambda p, g: p - learning_rate * g, layers, grads)
 
     def start() -> list[Pairs]:
@@ -163,9 +159,8 @@ def train(
 
     def scan() -> Call:
         """One compiled call for the whole epoch."""
-        layers, end = start(), whole * batch_size
-        runs = [jax.device_put(array[:end].reshape(whole, batch_size, -1)) for array in (x, label)]
-        rest = [jax.device_put(array[end:]) for array in (x, label)]
+        layers = start()
+        runs, rest = _runs((x, label), batch_size)
 
         @partial(jax.jit, donate_argnums=0)
         def epoch(layers: Pairs, runs: Any, rest: Any) -> Pairs:
