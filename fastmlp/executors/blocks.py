@@ -11,6 +11,7 @@ from ..arithmetic_mode import get_arithmetic
 from ..checks import Array, plain_array
 from ..model.history import History
 from ..model.optimizer_state import Kept
+from ..population.tasks import each_of, samples_of
 from .arrays import Sharing, has_remote, keys_in
 
 if TYPE_CHECKING:
@@ -98,14 +99,14 @@ class Arguments:
         self.kinds: dict[Any, Any] = {}
         if epochwise:  # a model's generator and its state go on from block to block
             count = len(self.models)
-            self.settings["rng"] = each(self.settings["rng"], count)[:]
-            self.settings["resume"] = each(self.settings["resume"], count)[:]
+            for name in ("rng", "resume"):
+                self.settings[name] = each_of(name, self.settings[name], count)[:]
             self.settings["patience"] = None
 
     def block(self, numbers: list[int], epoch: int | None) -> Block:
         """Return the block of these models."""
         settings = {name: _cut(value, numbers) for name, value in self.settings.items()}
-        resumes = each(settings["resume"], len(numbers))
+        resumes = each_of("resume", settings["resume"], len(numbers))
         models = [
             packed(self.models[number], resume, self.kinds)
             for number, resume in zip(numbers, resumes, strict=True)
@@ -119,20 +120,13 @@ class Arguments:
         )  # fmt: skip
 
 
-def each(value: Any, count: int) -> list[Any]:
-    """Return a list's values, or that of all for each."""
-    return value if isinstance(value, list) else [value] * count
-
-
 def _cut(value: Any, numbers: list[int]) -> Any:
     return [value[number] for number in numbers] if isinstance(value, list) else value
 
 
 def _samples(given: Given) -> tuple[Any, Any]:
     """Return x and y as lists by models, or as what all share: arrays that can't be mistaken."""
-    from ..population.tasks import _samples as by_models
-
-    xs, ys = by_models(given.models, given.x, given.y)
+    xs, ys = samples_of(given.models, given.x, given.y)
     return (
         _shared("x", given.x) if xs[0] is given.x else xs,
         _shared("y", given.y) if ys[0] is given.y else ys,

@@ -12,9 +12,9 @@ from ..model.history import History
 from ..model.parameters import bit_generator
 from ..model.progress import progress_bar
 from ..model.stopping import Watch, checked_watch
-from ..population.tasks import checked_tasks
+from ..population.tasks import checked_tasks, each_of
 from .arrays import has_remote, opened
-from .blocks import Arguments, Block, Failure, Given, Outcome, each, names_of, renumbered
+from .blocks import Arguments, Block, Failure, Given, Outcome, names_of, renumbered
 from .engines import Dask, Engine, engine_of
 from .waiting import Run, Waiting
 
@@ -73,7 +73,7 @@ def _checked_there(
         raise dtype_error("executor", "a Client, as there is a future of Dask", "another", mend)
     count = len(given.models)
     for name, value in given.settings.items():
-        _refuse_other_length(name, value, count)
+        each_of(name, value, count)  # raises for a list of another length
     arguments = Arguments(given, epochwise)
     numbers = [*range(count)]
     checked = engine.check(arguments.block(numbers, None), arguments)
@@ -95,12 +95,12 @@ class Training:
         self.models, self.arguments, self.callback = given.models, arguments, callback
         count, settings = len(given.models), given.settings
         self.histories = [History() for _ in given.models]
-        self.epochs = [int(one) for one in each(settings["epochs"], count)]
-        self.rngs = each(settings["rng"], count)
+        self.epochs = [int(one) for one in each_of("epochs", settings["epochs"], count)]
+        self.rngs = each_of("rng", settings["rng"], count)
         self.watches: list[Watch | None] = [None] * count
         if callback is not None:
             names = ("patience", "monitor", "restore_best", "validation")
-            values = [each(settings[name], count) for name in names]
+            values = [each_of(name, settings[name], count) for name in names]
             self.watches = [*map(checked_watch, given.models, *values)]
         costs = [
             1e-10 * number * (model.flat_parameters.size + 1500)
@@ -234,9 +234,3 @@ def _lost(run: Run, error: BaseException) -> Exception:
         f"{names_of(run.numbers)}: expected a worker that lives, got none {MOST_TRIES} times, at "
         f"last {type(error).__name__}: {error}; give workers more memory, or leave executor out"
     )
-
-
-def _refuse_other_length(name: str, value: Any, count: int) -> None:
-    from ..population.tasks import _each
-
-    _each(name, value, count)

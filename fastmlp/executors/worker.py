@@ -12,10 +12,10 @@ from ..checks import Array
 from ..model.history import History
 from ..model.parameters import bit_generator
 from ..population.fit_many import fit_many, train_alone
-from ..population.tasks import checked_tasks
+from ..population.tasks import checked_tasks, each_of
 from ..threads import Share, at_most, get_num_threads
 from .arrays import Found, offered
-from .blocks import Block, Failure, Missing, Outcome, each, unpacked
+from .blocks import Block, Failure, Missing, Outcome, unpacked
 
 _kept: dict[str, Array] = {}  # the arrays of the last call that had a block here
 
@@ -63,7 +63,7 @@ def check_with(block: Block, keys: list[str], *arrays: Any) -> list[int] | Failu
 def _restored(block: Block, found: Found) -> tuple[Any, ...]:
     settings = {name: found.of(value) for name, value in block.settings.items()}
     # A copy, as in a thread they are the caller's own, and this may have to be done again.
-    rngs = [_copied(one) for one in each(settings["rng"], len(block.models))]
+    rngs = [_copied(one) for one in each_of("rng", settings["rng"], len(block.models))]
     models = [unpacked(model) for model in block.models]
     x, y, rows = found.of(block.x), found.of(block.y), found.of(block.rows)
     return models, x, y, rows, settings | {"rng": rngs}

@@ -103,9 +103,9 @@ def checked_tasks(
 ) -> list[Task]:
     """Return the checked tasks; what models share is checked once."""
     count = len(models)
-    values = {name: _each(name, value, count) for name, value in settings.items()}
-    xs, ys = _samples(models, x, y)
-    own_rows = _each("rows", None if rows is None else list(rows), count)
+    values = {name: each_of(name, value, count) for name, value in settings.items()}
+    xs, ys = samples_of(models, x, y)
+    own_rows = each_of("rows", None if rows is None else list(rows), count)
     _refuse_shared_generators(values["rng"])
     varying = [name for name, value in settings.items() if isinstance(value, list)]
     checks, tasks = _Checks(values, varying), []
@@ -118,7 +118,7 @@ def checked_tasks(
     return tasks
 
 
-def _each(name: str, value: Any, count: int) -> list[Any]:
+def each_of(name: str, value: Any, count: int) -> list[Any]:
     """Return a value for each model: those of a list, or the one for all."""
     if not isinstance(value, list):
         return [value] * count
@@ -128,7 +128,7 @@ def _each(name: str, value: Any, count: int) -> list[Any]:
     return value
 
 
-def _samples(models: list["Estimator"], x: Any, y: Any) -> tuple[list[Any], list[Any]]:
+def samples_of(models: list["Estimator"], x: Any, y: Any) -> tuple[list[Any], list[Any]]:
     """Return x and y of each model."""
     count = len(models)
     if isinstance(x, np.ndarray) and x.ndim == 3 and models:
@@ -142,7 +142,7 @@ def _samples(models: list["Estimator"], x: Any, y: Any) -> tuple[list[Any], list
     if own_x and not own_y:
         expected = f"a list of {count}, one for each model, as x is"
         raise shape_error("y", expected, type(y).__name__, "give each model its own")
-    return _each("x", x, count), _each("y", y, count) if own_y else [y] * count
+    return each_of("x", x, count), each_of("y", y, count) if own_y else [y] * count
 
 
 def _refuse_shared_generators(rngs: list[Rng]) -> None:
