@@ -11,6 +11,9 @@ from .mends import converted_by, foreign_mend, numbers_mend
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _LEAST = 5e-324  # subnormal
+# Elements of a dot product that BLAS leaves to the calling thread. Threads of its own go on
+# spinning after it, on the cores of ours: an epoch of 784-512-512-10 in float64 took 2.2 times.
+_UNTHREADED = 10_000
 
 
 def shape_error(what: str, expected: str, got: object, mend: str) -> ValueError:
@@ -154,8 +157,11 @@ def all_finite(array: Array) -> bool:
         flat = array.reshape(-1)
         # No square is below 0: nothing brings the sum back from inf or NaN. Half the time of
         # isfinite, which is asked only where the sum overflows.
-        if math.isfinite(np.vdot(flat, flat)):
-            return True
+        for k in range(0, flat.size, _UNTHREADED):
+            part = flat[k : k + _UNTHREADED]
+            if not math.isfinite(np.vdot(part, part)):
+                return bool(np.isfinite(array).all())
+        return True
     return bool(np.isfinite(array).all())
 
 

@@ -8,6 +8,7 @@ from helpers import DTYPES, assert_same_bits, floats, with_threads
 
 import fastmlp
 from fastmlp import reference
+from fastmlp.checks import all_finite
 from fastmlp.model.predictions import DONE
 from fastmlp.plan.ways import STATES
 
@@ -34,6 +35,21 @@ def mended(error, x, name="x"):
     """x as the error's own words mend it."""
     expression = re.search(r"as (np\.nan_to_num\(.*\)) does", str(error)).group(1)
     return eval(expression.replace(name, "x"), {"np": np, "x": x})
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("place", [0, 9_999, 10_000, 24_999])
+def test_the_check_sees_every_place_and_calls_blas_for_few_elements_only(
+    monkeypatch, place, value
+):
+    sizes, vdot = [], np.vdot
+    monkeypatch.setattr(np, "vdot", lambda a, b: sizes.append(a.size) or vdot(a, b))
+    for finite in (1.0, 1e200):  # whose square overflows
+        x = np.full((5, 5_000), finite)
+        assert all_finite(x)
+        x.reshape(-1)[place] = value
+        assert not all_finite(x)
+    assert max(sizes) <= 10_000  # OpenBLAS uses no threads for so many, which would go on spinning
 
 
 @pytest.mark.parametrize("arithmetic", ["portable", "numpy"])
