@@ -10,7 +10,7 @@ from helpers import figures, state_of, with_threads
 
 import fastmlp
 from fastmlp import MLP, reference
-from fastmlp.model.parameters import shuffled
+from fastmlp.model.draws import shuffled
 from fastmlp.population import jobs, streams
 
 N = 90

@@ -4,7 +4,7 @@ from helpers import DTYPES, assert_same_bits, floats, layouts, with_threads
 
 import fastmlp
 from fastmlp import reference
-from fastmlp.model.parameters import shuffled, stable_order, uniform
+from fastmlp.model.draws import shuffled, stable_order, uniform
 
 MODELS = [
     {"sizes": [5, 3], "bias": False},

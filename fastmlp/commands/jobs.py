@@ -16,9 +16,9 @@ from ..checks import Array
 from ..labels import one_hot
 from ..mnist import mnist_dataset
 from ..model.curves import as_text
+from ..model.draws import bit_generator
 from ..model.history import History
 from ..model.mlp import MLP, NotebookMLP
-from ..model.parameters import bit_generator
 from ..model.training import test, train_one_step
 from ..operations.gradient_check import format_table, gradient_check
 

@@ -9,9 +9,9 @@ from fastmlp_kernels.notices import progress as compiler
 
 from ..checks import Array
 from ..choices import LossName
+from ..model.draws import bit_generator
 from ..model.history import History
 from ..model.mlp import MLP
-from ..model.parameters import bit_generator
 from ..tables.learn import Samples, learn, scale_of
 from ..tables.table import Numeric
 from .jobs import as_user_error, print_curve, weights_digest

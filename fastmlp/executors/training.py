@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..checks import dtype_error
+from ..model.draws import bit_generator
 from ..model.fit import Keeper
 from ..model.history import History
-from ..model.parameters import bit_generator
 from ..model.progress import progress_bar
 from ..model.stopping import Watch, checked_watch
 from ..population.tasks import checked_tasks, each_of

@@ -9,8 +9,8 @@ import numpy as np
 from .. import __version__
 from ..arithmetic_mode import arithmetic
 from ..checks import Array
+from ..model.draws import bit_generator
 from ..model.history import History
-from ..model.parameters import bit_generator
 from ..population.fit_many import fit_many, train_alone
 from ..population.tasks import checked_tasks, each_of
 from ..threads import Share, at_most, get_num_threads

@@ -17,6 +17,7 @@ from ..reference.losses import Elementary, predictions
 from ..sources.answers import answer_in_pieces
 from ..sources.samples import checked_shuffle
 from ..tables.table import Table
+from .draws import Rng
 from .fit import Epoch, Layers, Samples, composed_epoch, mean_loss_of, request_of, train
 from .fit_checks import Data, Schedule, weighted_data
 from .goals import Goal, goal_of, result_of
@@ -30,7 +31,7 @@ from .losses import (
     sample_losses,
 )
 from .optimizer_state import Kept, OptimizerState, checked_state
-from .parameters import Parameters, Rng
+from .parameters import Parameters
 from .sample_weights import ClassWeight
 from .scores import r2_score, weighted_share
 

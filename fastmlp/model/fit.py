@@ -16,6 +16,7 @@ from ..sources.means import Mean, first_wrong
 from ..sources.rows import Rows
 from ..sources.samples import kernels_y
 from ..sources.windows import units_of, windows
+from .draws import Rng, bit_generator, shuffled
 from .fit_checks import (
     Data,
     Schedule,
@@ -26,7 +27,7 @@ from .fit_checks import (
 from .history import History
 from .losses import right_samples, sample_losses, scaled_gradient
 from .optimizer_state import Kept, starting_state
-from .parameters import Rng, bit_generator, shuffled
+from .parameters import lent
 from .progress import progress_bar
 from .sample_weights import scales, weighted
 from .stopping import Watch, checked_watch
@@ -152,7 +153,7 @@ class Keeper:
     def keep(self, finished: int, parameters: Array, state: Kept) -> None:
         """Write them to the model; an interrupt comes when all is written."""
         try:
-            self.attributes["flat_parameters"][...] = parameters
+            lent(self.attributes)[...] = parameters
             self.attributes["_optimizer_state"] = state
             self.finished = finished
         except KeyboardInterrupt:

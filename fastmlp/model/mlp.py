@@ -17,16 +17,18 @@ from ..operations.loss import mean
 from ..operations.matmul_relu import affine, gradient_below
 from ..operations.softmax import Softmax
 from ..operations.update import adam, adamw, momentum, nesterov, sgd, sum_of_squares
+from ..plan.predict import keeps
 from ..reference.losses import Elementary
 from ..sources.answers import answer_in_pieces
 from ..threads import threads_for
 from . import epochs
+from .draws import Rng, draw_normal
 from .estimator import Estimator
 from .fit import Epoch, Layers, Samples
 from .fit_checks import Data, Schedule
 from .goals import goal_of
 from .losses import CROSS_ENTROPY, NUMPY, loss_of
-from .parameters import Rng, draw_normal
+from .packed_copies import PackedCopies
 from .predictions import DONE, NEGATIVE, NOT_FINITE, Predictor, predictor
 
 # Methods whose results are those of a model's own head.
@@ -123,10 +125,11 @@ class MLP(Estimator):
         made: dict[str, Predictor] = vars(self).setdefault("_predictors", {})
         found = made.get(method)
         if found is None:  # of threads that come at once, all take the first one's
-            goal = goal_of(self, method)
-            new = predictor(
-                self.sizes, self.bias, self.activation, self.flat_parameters, goal, loss_of(self)
-            )
+            goal, attributes = goal_of(self, method), vars(self)
+            owner = attributes["flat_parameters"]
+            if keeps(self.sizes):
+                owner = attributes.setdefault("_packed_copies", PackedCopies(attributes))
+            new = predictor(self.sizes, self.bias, self.activation, owner, goal, loss_of(self))
             found = made.setdefault(method, new)
         return found
 

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from ..checks import Array, converted, dtype_error, plain_array, shape_error
 from ..choices import Activation, LossName
 from ..mends import array_code, numbers_mend, one_hot_mend
+from .draws import Rng, bit_generator, uniform
 from .losses import CROSS_ENTROPY, checked_loss
 from .parameter_checks import (
     checked_activation,
@@ -36,14 +37,12 @@ _ELSEWHERE = {
     "state_dict": "flat_parameters has all weights",
 }
 
-Rng = int | np.random.Generator | np.random.BitGenerator | None
-
 _FIXED = ("sizes", "bias", "activation", "dtype", "loss_name", "delta")
 _BUFFERS = ("flat_parameters", "flat_gradients")
 # What is made again when it is asked for: views, what predict knows, what the last forward and
 # backward kept.
 _MADE_AGAIN = (
-    *("_named", "_predictors", "flat_gradients"),
+    *("_named", "_predictors", "_packed_copies", "flat_gradients"),
     *("_last_forward", "_last_logits", "log_prob"),
 )
 
@@ -62,7 +61,6 @@ class Parameters:
     bias: tuple[bool, ...]
     activation: tuple[Activation, ...]
     dtype: np.dtype[Any]
-    flat_parameters: Array
     flat_gradients: Array
     log_prob: Array
     loss_name: LossName = "cross_entropy"  # as of models that were pickled without it
@@ -101,7 +99,7 @@ class Parameters:
         self.dtype = checked_dtype(dtype)
         generator = bit_generator(rng)
         count = sum(rows * columns for rows, columns in self._shapes())
-        self.flat_parameters = np.zeros(count, self.dtype)
+        self.__dict__["flat_parameters"] = np.zeros(count, self.dtype)
         self.flat_gradients = np.zeros(count, self.dtype)
         self._name_views()
         self._draw_weights(generator)
@@ -113,9 +111,20 @@ class Parameters:
             W[:inputs] = uniform(generator, (inputs, outputs), _bound(inputs, outputs, activation))
 
     @property
+    def flat_parameters(self) -> Array:
+        """All weights, layer after layer, each W row after row."""
+        return lent(self.__dict__)
+
+    def _lend(self) -> None:
+        """Note that the caller has a view of the weights, and may write to it."""
+        lent(self.__dict__)
+
+    @property
     def parameters(self) -> list[Array]:
         """The arrays W1, W2, ...: views into `flat_parameters`."""
-        return [self._named[f"W{layer}"] for layer in range(1, len(self.sizes))]
+        views = [self._named[f"W{layer}"] for layer in range(1, len(self.sizes))]
+        self._lend()
+        return views
 
     @property
     def gradients(self) -> list[Array]:
@@ -145,7 +154,9 @@ class Parameters:
             attributes = self.__dict__
             named: dict[str, Array] = attributes.get("_named", {})
             if name in named:
-                return named[name]
+                array = named[name]
+                self._lend()
+                return array
             layers = len(attributes.get("sizes", (None,))) - 1
             if name == f"h{layers}_log":
                 name = "log_prob"
@@ -179,6 +190,7 @@ class Parameters:
             if name in ("flat_parameters", "flat_gradients"):
                 array = attributes[name]
             if array is not None:
+                self._lend()
                 if value is not array:  # `model.W1 -= step` assigns the array to itself
                     _write(name, array, value)
             elif name in _FIXED or re.fullmatch(_WEIGHTS, name):
@@ -195,6 +207,7 @@ class Parameters:
         state = super().__getstate__()
         attributes, slots = state if isinstance(state, tuple) else (state, {})
         kept = {name: value for name, value in attributes.items() if name not in _MADE_AGAIN}
+        self._lend()  # a shallow copy shares the weights
         return (kept, slots) if slots else kept
 
     def __setstate__(self, state: Any) -> None:
@@ -302,49 +315,13 @@ class Parameters:
         return narrow
 
 
-def bit_generator(rng: Rng) -> np.random.PCG64:
-    """Return the PCG64 stream of `rng`: None (fresh entropy), a seed, or NumPy's own objects."""
-    if isinstance(rng, np.random.Generator):
-        rng = rng.bit_generator
-    if isinstance(rng, np.random.PCG64):
-        return rng
-    if rng is None or (hasattr(rng, "__index__") and not isinstance(rng, bool)):
-        if rng is not None and rng.__index__() < 0:
-            raise shape_error("rng", "a seed of 0 or more", rng, "pass rng=0")
-        return np.random.PCG64(None if rng is None else rng.__index__())
-    raise TypeError(
-        f"rng: expected None, an integer seed, or a PCG64 generator, got {type(rng).__name__}; "
-        "pass np.random.default_rng(0)"
-    )
-
-
-def draw_normal(parameters: list[Array], generator: np.random.PCG64) -> None:
-    """Fill the arrays with normal(0, 1) of NumPy's Generator, as the notebook does."""
-    normal = np.random.Generator(generator).normal
-    for W in parameters:
-        W[...] = normal(size=W.shape)
-
-
-def uniform(generator: np.random.PCG64, shape: tuple[int, int], bound: float) -> Array:
-    """Return float64 of `shape` in [-bound, bound): (2u - 1) * bound, u = (raw >> 11) * 2^-53."""
-    raw = np.asarray(generator.random_raw(shape[0] * shape[1])).reshape(shape)
-    u = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return np.asarray((2 * u - 1) * bound)
-
-
-def shuffled(generator: np.random.PCG64, count: int) -> Array:
-    """Return 0 .. count - 1 in a random order: the stable argsort of `count` raw draws."""
-    return stable_order(np.asarray(generator.random_raw(count)))
-
-
-def stable_order(draws: Array) -> Array:
-    """Return np.argsort(draws, kind="stable")."""
-    # Without equal draws every order is stable; for 60,000, 0.6 ms instead of 3.7.
-    order = np.argsort(draws)
-    in_order = draws[order]
-    if (in_order[1:] == in_order[:-1]).any():
-        return np.argsort(draws, kind="stable")
-    return order
+def lent(attributes: dict[str, Any]) -> Array:
+    """Return a model's weights to somebody who may write to them, see packed_copies.py."""
+    weights: Array = attributes["flat_parameters"]
+    copies = attributes.get("_packed_copies")
+    if copies is not None:
+        copies.lend()
+    return weights
 
 
 def _bound(inputs: int, outputs: int, activation: str) -> float:

@@ -7,7 +7,16 @@ import numpy as np
 from fastmlp_kernels import execute, record
 
 from ..checks import Array
-from ..plan.predict import FEW, MANY, SOME, Prediction, plan_prediction
+from ..plan.predict import (
+    FEW,
+    MANY,
+    MANY_KEPT,
+    SOME,
+    WIDE,
+    WIDE_ROWS,
+    Prediction,
+    plan_prediction,
+)
 from ..plan.table import Plan
 from ..reference.losses import Loss
 from ..scratch import NONE, scratch
@@ -15,6 +24,7 @@ from ..threads import Share, threads_for
 from .addresses import shared_words, this_machine
 from .goals import Goal
 from .losses import CROSS_ENTROPY
+from .packed_copies import PackedCopies
 
 # What `Predictor.run` tells, a bit each: the results are written; x holds NaN or inf; a class is
 # below 0. The rest is how many samples had their label as first largest logit.
@@ -37,23 +47,24 @@ class Predictor(NamedTuple):
     run: Any
     words: Array
     plans: list[Plan]  # whose tables the words name
-    parameters: Array  # whose address they have
+    weights: int  # how many
+    owner: Array | PackedCopies  # of the parameters, whose address the words have
+    network: Prediction
 
     def fill(self, x: Array, result: Array) -> int:
         """Write the goal's result for x (N, inputs), both contiguous; return what `run` tells."""
         if result.dtype is _NO_INTEGERS.dtype:
             integers = result if result.ndim == 1 else result.reshape(-1)
-            return self._run(x, self.words, integers, _NO_REALS[x.itemsize])
+            return self._run(x, integers, _NO_REALS[x.itemsize])
         reals = result if result.ndim == 2 else result[:, np.newaxis]
-        return self._run(x, self.words, _NO_INTEGERS, reals)
+        return self._run(x, _NO_INTEGERS, reals)
 
     def losses(self, x: Array, y: Array) -> tuple[Array, int]:
         """Return the losses (N,) of x (N, inputs) beside labels or targets, and how many hits."""
-        losses, labels, words = np.empty(len(x), x.dtype), y, self.words
-        if not words[execute.INTEGERS]:
-            labels, words = _NO_INTEGERS, words.copy()
-            words[execute.TARGETS] = y.ctypes.data
-        found = self._run(x, words, labels, losses[:, np.newaxis])
+        losses, labels, targets = np.empty(len(x), x.dtype), y, 0
+        if not self.words[execute.INTEGERS]:
+            labels, targets = _NO_INTEGERS, y.ctypes.data
+        found = self._run(x, labels, losses[:, np.newaxis], targets)
         return losses, found >> HITS_BIT
 
     def words_for(self, rows: int) -> Array:
@@ -65,19 +76,51 @@ class Predictor(NamedTuple):
         start = execute.HEAD + which * record.SHARED_WORDS
         return self.words[start : start + record.SHARED_WORDS].copy()
 
-    def _run(self, x: Array, words: Array, integers: Array, reals: Array) -> int:
-        threads = threads_for(len(x) * self.parameters.size)
-        if threads == 1:
-            return self._run_on(x, words, integers, reals, 1)
-        with Share(threads) as mine:
-            return self._run_on(x, words, integers, reals, mine)
+    def _run(self, x: Array, integers: Array, reals: Array, targets: int = 0) -> int:
+        copies = self.owner
+        if not isinstance(copies, PackedCopies):
+            return self._with(self.words, x, integers, reals, targets)
+        version = copies.version() if len(x) > self.words[execute.MOST_FEW] else None
+        if version is None or not copies.is_asked_again(version):
+            return self._with(self.words, x, integers, reals, targets)
+        stale, fresh = self._kept_words(copies)
+        if not copies.has(version):
+            with copies.lock:
+                found = self._with(stale, x, integers, reals, targets)
+                copies.packed(version)
+                return found
+        return self._with(fresh, x, integers, reals, targets)
 
-    def _run_on(self, x: Array, words: Array, integers: Array, reals: Array, threads: int) -> int:
+    def _with(self, words: Array, x: Array, integers: Array, reals: Array, targets: int) -> int:
+        if targets:
+            words = words.copy()
+            words[execute.TARGETS] = targets
+        threads = threads_for(len(x) * self.weights)
+        if threads == 1:
+            return self._on(words, x, integers, reals, 1)
+        with Share(threads) as mine:
+            return self._on(words, x, integers, reals, mine)
+
+    def _on(self, words: Array, x: Array, integers: Array, reals: Array, threads: int) -> int:
         found = int(self.run(x, words, integers, reals, NONE, threads))
         if found < 0:
             memory = scratch(-found)
             found = int(self.run(x, words, integers, reals, memory, threads))
         return found
+
+    def _kept_words(self, copies: PackedCopies) -> tuple[Array, Array]:
+        """Return the words of plans that read packed copies: made before, or already there."""
+        made = copies.words.get(self.goal.name)
+        if made is None:
+            head, dtype = self.words[: execute.HEAD].copy(), copies.parameters.dtype
+            head[execute.MOST_FEW], head[execute.FEWEST_MANY] = WIDE_ROWS, WIDE_ROWS + 1
+            stale, plans = _words(head, self.network, (WIDE, MANY_KEPT, MANY_KEPT), dtype)
+            parts = stale[execute.HEAD :].reshape(-1, record.SHARED_WORDS)
+            parts[:, record.KEPT] = copies.place()
+            fresh = stale.copy()
+            fresh[execute.HEAD :].reshape(-1, record.SHARED_WORDS)[:, record.PACKS] = 0
+            made = copies.words.setdefault(self.goal.name, (stale, fresh, plans))
+        return made[:2]
 
 
 def prediction_bytes(words: Array, rows: int) -> int:
@@ -92,21 +135,19 @@ def predictor(
     sizes: tuple[int, ...],
     bias: tuple[bool, ...],
     activation: tuple[str, ...],
-    parameters: Array,
+    owner: Array | PackedCopies,
     goal: Goal,
     loss: Loss,
 ) -> Predictor:
-    """Return the plans of a model, compiled; its parameters are read where they lie."""
+    """Return the plans of a model, compiled; its parameters are read where they lie.
+
+    owner: the parameters, or what keeps packed copies of them.
+    """
+    parameters = owner.parameters if isinstance(owner, PackedCopies) else owner
     dtype, machine = parameters.dtype, this_machine()
-    plans = [
-        plan_prediction(
-            Prediction(sizes, bias, dtype.itemsize, rows, goal.name, activation, *loss), machine
-        )
-        for rows in (FEW, SOME, MANY)
-    ]
-    head = np.zeros(execute.HEAD, np.int64)
     lanes = machine.lanes(dtype.itemsize)
     must_pack = any(machine.pays_to_pack(0, columns, lanes) for columns in sizes[1:])
+    head = np.zeros(execute.HEAD, np.int64)
     head[execute.CODE], head[execute.PLACE] = execute.worker(), parameters.ctypes.data
     head[execute.INPUTS], head[execute.MOST_FEW] = sizes[0], 0 if must_pack else machine.wide_rows
     head[execute.FEWEST_MANY] = 0 if must_pack else machine.pack_rows
@@ -114,11 +155,20 @@ def predictor(
     reads_labels = goal.name == "losses" and loss.name == CROSS_ENTROPY
     head[execute.INTEGERS] = each if goal.dtype != dtype or reads_labels else 0
     head[execute.REALS] = each if goal.dtype == dtype else 0
+    network = Prediction(sizes, bias, dtype.itemsize, FEW, goal.name, activation, *loss)
+    words, plans = _words(head, network, (FEW, SOME, MANY), dtype)
+    run = execute.predict[dtype]
+    return Predictor(goal, run, words, plans, parameters.size, owner, network)
+
+
+def _words(
+    head: Array, network: Prediction, kinds: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[Array, list[Plan]]:
+    """Return what `execute.predict` needs of three plans, and these."""
+    plans = [plan_prediction(network._replace(rows=rows), this_machine()) for rows in kinds]
     parts = [head]
     for plan in plans:
         words = shared_words(plan, dtype)
-        words[record.PACKS] = len(plan.tasks) - 1
-        words[record.ROOM] = plan.buffers
-        words[record.FIRST], words[record.STOP] = plan.tasks[-1, :2]
+        words[record.PACKS], words[record.ROOM] = plan.stages[0, 1], plan.buffers
         parts.append(words)
-    return Predictor(goal, execute.predict[dtype], np.concatenate(parts), plans, parameters)
+    return np.concatenate(parts), plans

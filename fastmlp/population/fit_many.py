@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import Array
 from ..choices import Monitor, Optimizer
+from ..model.draws import Rng, bit_generator
 from ..model.fit import Request, train
 from ..model.fit_checks import checked_callback
 from ..model.history import History
 from ..model.optimizer_state import starting_state
-from ..model.parameters import Rng, bit_generator
 from ..model.progress import progress_bar
 from ..model.sample_weights import ClassWeight
 from ..model.stopping import Watch

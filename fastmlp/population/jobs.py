@@ -10,6 +10,7 @@ from fastmlp_kernels import population, record
 from ..checks import Array
 from ..model.addresses import DTYPES
 from ..model.history import History
+from ..model.parameters import lent
 from ..model.stopping import Watch
 from ..threads import SMALLEST_PARALLEL_WORK, threads_for
 from .fit_many import Callback, Show, train_alone
@@ -53,13 +54,15 @@ class Jobs:
         self.each = max(self.layouts.memory)
         self.memory = np.empty(threads * self.each + record.LINE, np.uint8)
         self.told = np.zeros(len(tasks), np.int64)  # epochs that are in the histories
+        # Held until the end: as long as somebody does, no copies of them are kept.
+        self.weights = [task.model.flat_parameters for task in tasks]
         self._give_figures()
         self._give_states()
         self._give_streams()
         self._fill(
             rows=[address(task.rows) for task in tasks],
             weights=[address(task.weight) for task in tasks],
-            parameters=[address(task.model.flat_parameters) for task in tasks],
+            parameters=[address(weights) for weights in self.weights],
         )
 
     def _column(self, name: str) -> Array:
@@ -213,7 +216,7 @@ class Jobs:
             attributes = vars(task.model)
             best = self._best(number) if restores[number] else None
             if best is not None:
-                attributes["flat_parameters"][...], attributes["_optimizer_state"] = best
+                lent(attributes)[...], attributes["_optimizer_state"] = best
             else:
                 state = self._state(number, epochs[number], self._state_array(number))
                 attributes["_optimizer_state"] = state

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import Array, positive, shape_error
+from ..model.draws import Rng, bit_generator, shuffled
 from ..model.estimator import Estimator
-from ..model.parameters import Rng, bit_generator, shuffled
 
 
 def ensemble(model: Estimator, n: int, rng: Rng = None) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from ..checks import Array, dtype_error, plain_array, shape_error
+from ..model.draws import Rng, bit_generator
 from ..model.fit_checks import (
     Data,
     Schedule,
@@ -16,7 +17,6 @@ from ..model.fit_checks import (
     checked_validation,
 )
 from ..model.optimizer_state import Kept, starting_state
-from ..model.parameters import Rng, bit_generator
 from ..model.sample_weights import checked_weight, weight_of
 from ..model.stopping import Stopping, checked_watch
 from ..operations.update_checks import weight_decay_number

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..checks import Array, real_arrays
+from ..model.draws import Rng, draw_normal
 from ..model.estimator import Estimator
 from ..model.fit import Layers
-from ..model.parameters import Rng, draw_normal
 from .activations import CLASSES
 from .log import Log
 from .log_softmax import LogSoftmax

@@ -8,9 +8,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from ..checks import Array, plain_array, shape_error
+from ..model.draws import uniform
 from ..model.losses import checked_y
 from ..model.mlp import MLP
-from ..model.parameters import uniform
 from ..threads import at_most
 from .compat import Tagged, sample_weights
 from .inputs import Table

@@ -12,10 +12,10 @@ from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 
 from ..checks import Array, all_finite
+from ..model.draws import shuffled
 from ..model.fit import Keeper, Samples
 from ..model.fit_checks import Schedule
 from ..model.optimizer_state import Kept
-from ..model.parameters import shuffled
 from ..model.scores import r2_score, weighted_share
 from ..plan.ways import STATES
 from .batches import Batches

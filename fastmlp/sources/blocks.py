@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..checks import Array, positive, shape_error
-from ..model.parameters import shuffled
+from ..model.draws import shuffled
 
 NUMBERS_OF_BLOCK = 1 << 17
 NUMBERS_OF_WINDOW = 1 << 23

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checks import Array, shape_error
-from ..model.parameters import bit_generator, shuffled
+from ..model.draws import bit_generator, shuffled
 from .cells import are_numbers, cell, numbers, texts
 from .read import chunks
 from .table import Categorical, Numeric, Table

@@ -21,7 +21,6 @@ from fastmlp_kernels.record import (
     CLASSES,
     CONSTANTS,
     FAILED,
-    FIRST,
     HITS_DONE,
     KERNELS,
     LABELS,
@@ -52,7 +51,6 @@ from fastmlp_kernels.record import (
     STATES,
     STEPS,
     STEPS_DONE,
-    STOP,
     TASK_WORDS,
     TASKS,
     TEAM,
@@ -241,32 +239,65 @@ def _rows_each(rows, threads):
 
 
 @jit
+def _block_of(shared, stage, rows, each, threads):
+    """Up to how many rows a task of a plan's stage has.
+
+    `each` in the last; before it tasks are columns, of all rows where these are enough for threads.
+    """
+    if stage == word(word(shared, PROGRAMS), 1) - 1:
+        return each
+    plan = word(shared, STAGES) + stage * 16
+    columns = max(1, word(plan, 1) - word(plan, 0))
+    parts = (threads + columns - 1) // columns
+    return max(4, ((rows + parts - 1) // parts + 3) // 4 * 4)
+
+
+@jit
+def _count_tasks(shared, rows, each, threads):
+    """How many tasks `_set_tables` writes."""
+    count = word(shared, PACKS)
+    for stage in range(1, word(word(shared, PROGRAMS), 1)):
+        block = _block_of(shared, stage, rows, each, threads)
+        plan = word(shared, STAGES) + stage * 16
+        count += (word(plan, 1) - word(plan, 0)) * ((rows + block - 1) // block)
+    return count
+
+
+@jit
 def _set_tables(shared, rows, each, place):
-    """Write programs, stages and tasks of so many rows each to an address; return the end."""
+    """Write programs, stages and tasks of a prediction of so many rows to an address.
+
+    The first stage packs; each task of the plan's others comes once for every block of rows.
+    """
     threads, packs = word(shared, THREADS), word(shared, PACKS)
-    blocks = (rows + each - 1) // each
+    plan, plan_tasks = word(shared, STAGES), word(shared, TASKS)
+    count = word(word(shared, PROGRAMS), 1)
     stages = place + PROGRAM_WORDS * 8
-    tasks = stages + 2 * (1 + threads) * 8
-    for number in range(PROGRAM_WORDS):
-        set_word(place, number, 0)
-    set_word(place, 0, int(packs == 0))
-    set_word(place, 1, 2)
-    for stage in range(2):
-        start, count = (packs, blocks) if stage else (0, packs)
+    tasks = stages + count * (1 + threads) * 8
+    written = packs
+    copy(tasks, plan_tasks, packs * TASK_WORDS * 8)
+    for stage in range(count):
+        start, first = written, word(plan, 2 * stage)
+        block = _block_of(shared, stage, rows, each, threads)
+        for number in range(first, word(plan, 2 * stage + 1) if stage else first):
+            for row in range(0, rows, block):
+                at = tasks + written * TASK_WORDS * 8
+                copy(at, plan_tasks + number * TASK_WORDS * 8, TASK_WORDS * 8)
+                task = task_at(at)
+                task.row, task.rows, task.batch = row, min(block, rows - row), rows
+                written += 1
+        start = start if stage else 0
         ends = stages + stage * (1 + threads) * 8
         set_word(ends, 0, start)
         for thread in range(threads):
-            set_word(ends, 1 + thread, start + count * (thread + 1) // threads)
-    copy(tasks, word(shared, TASKS), packs * TASK_WORDS * 8)
-    for block in range(blocks):
-        task = task_at(tasks + (packs + block) * TASK_WORDS * 8)
-        task.first, task.stop = word(shared, FIRST), word(shared, STOP)
-        task.row, task.rows = block * each, min(each, rows - block * each)
-        task.batch, task.leaves, task.part = rows, 0, 0
+            set_word(ends, 1 + thread, start + (written - start) * (thread + 1) // threads)
+    for number in range(PROGRAM_WORDS):
+        set_word(place, number, 0)
+    set_word(place, 0, int(packs == 0))
+    set_word(place, 1, count)
     set_word(shared, PROGRAMS, place)
     set_word(shared, STAGES, stages)
     set_word(shared, TASKS, tasks)
-    return tasks + (packs + blocks) * TASK_WORDS * 8
 
 
 @jit
@@ -310,10 +341,13 @@ def predict(x, plans, integers, reals, memory, num_threads):
     if rows >= plans[FEWEST_MANY]:
         which = 2
     words = plans[HEAD + which * SHARED_WORDS : HEAD + (which + 1) * SHARED_WORDS]
-    each = _rows_each(rows, num_threads)
-    threads = min(num_threads, max(1, words[PACKS], (rows + each - 1) // each))
+    each, stages = _rows_each(rows, num_threads), word(words[PROGRAMS], 1)
+    threads = num_threads
+    if stages == 2:
+        threads = min(num_threads, max(1, words[PACKS], (rows + each - 1) // each))
     size = (TEAM_LINES + threads) * LINE + threads * words[OWN_BYTES] + words[ROOM]
-    tables = PROGRAM_WORDS + 2 * (1 + threads) + (words[PACKS] + rows // 4 + 1) * TASK_WORDS
+    tasks = _count_tasks(address(words), rows, each, threads)
+    tables = PROGRAM_WORDS + stages * (1 + threads) + tasks * TASK_WORDS
     need = SHARED_WORDS + size // 8 + tables + 8
     if memory.size < need:
         if need >= MOST_OWN:

@@ -7,10 +7,10 @@ holds for every model and data of its shape.
 
 # Bases: those that move from step to step, those that stay, and the thread's own memory.
 NONE, X, ORDER, LABELS, SCALES, LOSSES, RATE, CONSTANTS = range(8)  # LABELS: or targets
-PARAMETERS, STATES, BUFFERS, PLAN, CLASSES, OWN = range(8, 14)
+PARAMETERS, STATES, BUFFERS, PLAN, CLASSES, OWN, KEPT = range(8, 15)
 BASE_NAMES = (
     *("none", "x", "order", "labels", "scales", "losses", "rate", "constants"),
-    *("parameters", "states", "buffers", "plan", "classes", "own"),
+    *("parameters", "states", "buffers", "plan", "classes", "own", "kept"),
 )
 OFFSET_BITS = 48
 ARRAYS = 1  # of single products: the base of the call's first array, before that of the next
@@ -20,7 +20,7 @@ MOVES = 16
 LEFT, FAILED, STEPS, STEPS_DONE, HITS_DONE = range(32, 37)
 LAST_ROWS, THREADS, OWN_PLACE, OWN_BYTES, TEAM = range(37, 42)
 OPERATIONS, TASKS, STAGES, PROGRAMS = range(42, 46)  # addresses of the plan's tables
-PACKS, ROOM, FIRST, STOP, NEGATIVE = range(46, 51)  # of a prediction: see execute.predict
+PACKS, ROOM, NEGATIVE = range(46, 49)  # of a prediction: see execute.predict
 MAX_NORM = 52  # the bits of a float64, where a plan clips
 WORKER = 51  # the address of what threads run; ROOM is what single products need, too
 KERNELS, TILES, ROWS_KERNELS = 64, 112, 160  # addresses: kernels by opcode, micro-kernels by number
