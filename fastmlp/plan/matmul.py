@@ -29,6 +29,10 @@ from .table import Builder, Plan, at
 
 Pair = tuple[int, int]
 
+# Bytes of B that all rows go through before the next columns: a part of the level-3 cache. 2048 x
+# 4096 x 4096 took 0.94 of the time of all columns at once, with one thread (Zen 4).
+MOST_NEAR = 1 << 22
+
 
 class Layout(NamedTuple):
     """What a plan depends on; the key under which it is kept. Strides are in bytes.
@@ -190,6 +194,8 @@ def _by_rows(builder: Builder, it: Product, leaves: int) -> None:
             builder.task(range(mark, mark + 1), k, LEAF)
         builder.stage(start)
     blocks, groups = split_rows(it.rows, len(panels), builder.threads)
+    near = -(-it.inner * it.columns * builder.itemsize // MOST_NEAR)
+    groups = min(len(panels), max(groups, near))
     each = blocks * BLOCK_ROWS
     starts = range(0, max(1, it.rows), each)
     heights = {min(each, it.rows), it.rows - starts[-1]}
@@ -201,9 +207,9 @@ def _by_rows(builder: Builder, it: Product, leaves: int) -> None:
             some = panels if groups == 1 else panels[mine.start : mine.stop]
             _product(builder, it, some, heights, it.c, packed=packed, ones=ones, **fields)
     first = len(builder.tasks)
-    for start in starts:
-        is_last_of_ones = it.ones and start == starts[-1]
-        for group in range(groups):
+    for group in range(groups):
+        for start in starts:
+            is_last_of_ones = it.ones and start == starts[-1]
             operation = mark + group + (groups if is_last_of_ones else 0)
             rows = max(1, min(each, it.rows - start))
             builder.task(range(operation, operation + 1), start, rows)
