@@ -229,6 +229,30 @@ def test_an_interrupt_leaves_each_model_at_the_end_of_an_epoch(monkeypatch):
         assert same(model, other)
 
 
+@pytest.mark.parametrize("moment", ["_state", "_move_on"])
+def test_an_interrupt_while_models_are_given_their_states_comes_behind_it(monkeypatch, moment):
+    models = [MLP([6, 4, 3], rng=i) for i in range(4)]
+    generators = [np.random.PCG64(i) for i in range(4)]
+    others, twins = copy.deepcopy(models), copy.deepcopy(generators)
+    real, calls = getattr(jobs.Jobs, moment), []
+
+    def interrupted(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    monkeypatch.setattr(jobs.Jobs, moment, interrupted)
+    with pytest.raises(KeyboardInterrupt, match="as its last finished") as error:
+        fastmlp.fit_many(models, X, LABELS, epochs=2, rng=generators, optimizer="adam")
+    for number, (model, other) in enumerate(zip(models, others, strict=True)):
+        history = other.fit(X, LABELS, epochs=2, rng=twins[number], optimizer="adam")
+        assert error.value.histories[number].loss == history.loss
+        assert error.value.histories[number].accuracy == history.accuracy
+        assert same(model, other)
+        assert generators[number].state == twins[number].state
+
+
 @numba.njit
 def shuffle(state, samples, order, draws, counts, bits):
     pcg64.shuffle(state, samples, order, draws, counts, bits)

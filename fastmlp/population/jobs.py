@@ -164,21 +164,21 @@ class Jobs:
                 self.table[number, PLACE["is_over"]] |= is_over
 
     def _note(self, number: int) -> None:
-        """Write to a job's history what it has done."""
+        """Write to a job's history what it has done; once more, if an interrupt came between."""
         task, history, row = self.tasks[number], self.histories[number], self.table[number]
         before, now = int(self.told[number]), int(row[PLACE["epoch"]])
-        self.told[number] = now
         done = slice(start := int(self.starts[number] + before), start + now - before)
         validation = task.shared.validation
-        history.loss += self.losses[done].tolist()
+        history.loss[before:] = self.losses[done].tolist()
         if validation is not None:
-            history.validation_loss += self.validation_losses[done].tolist()
+            history.validation_loss[before:] = self.validation_losses[done].tolist()
         if task.model._has_accuracy:
             samples = task.shared.samples
-            history.accuracy += [hits / samples for hits in self.hits[done].tolist()]
+            history.accuracy[before:] = [hits / samples for hits in self.hits[done].tolist()]
             if validation is not None:
                 samples, hits = len(validation.y), self.validation_hits[done].tolist()
-                history.validation_accuracy += [one / samples for one in hits]
+                history.validation_accuracy[before:] = [one / samples for one in hits]
+        self.told[number] = now
         if task.shared.stopping is not None:
             best = int(row[PLACE["best_epoch"]])
             history.best_epoch = None if best < 0 else best
@@ -204,7 +204,17 @@ class Jobs:
         return weights.copy(), self._state(number, best + 1, states)
 
     def keep(self) -> None:
-        """Give the models the states that belong to their weights, and move their streams on."""
+        """Give the models the states that belong to their weights, and move their streams on.
+
+        An interrupt comes when all is written.
+        """
+        try:
+            self._keep()
+        except KeyboardInterrupt:
+            self.keep()
+            raise
+
+    def _keep(self) -> None:
         epoch = self._column("epoch")
         ended = (epoch == self._column("epochs")) | (self._column("is_over") != 0)
         restored = ended & (self._column("best") != 0)
