@@ -271,6 +271,9 @@ class InterruptedOnce:
     def __getitem__(self, name):
         return self.attributes[name]
 
+    def get(self, name):
+        return self.attributes.get(name)
+
     def __setitem__(self, name, value):
         if not self.interrupted:
             self.interrupted = True

@@ -8,7 +8,7 @@ from fastmlp_kernels.jit import address_of
 from fastmlp_kernels.log_softmax import loss_gradient
 from fastmlp_kernels.memory import array_at, load, store
 from fastmlp_kernels.operands import KERNEL, moved, operation_at, own_at, place, set_word
-from fastmlp_kernels.record import NEGATIVE
+from fastmlp_kernels.record import LOSS_SCRATCH, NEGATIVE
 
 _loss_at, _argmax_at = operation_at["loss"], operation_at["argmax"]
 
@@ -32,7 +32,7 @@ def _loss(zero):
             ],
             losses,
             array_at(zero, moved(it.grad, by, shared, own), me.rows * it.row_size),
-            array_at(zero, place(it.scratch, shared, own), 2 * me.rows),
+            array_at(zero, place(it.scratch, shared, own), LOSS_SCRATCH * (me.rows + 1)),
         )
 
     return loss
