@@ -42,6 +42,7 @@ TASKS_PER_THREAD = 4  # so that a thread that is held up leaves work for the oth
 TALL_LEAVES = 16
 TALL_RATIO = 4
 MOST_BLOCKS = 16  # of rows that a task of a single product has: 768 rows
+EQUAL_SHARES = 0.05  # by how much the longest may be longer
 MOST_TASKS = 256  # of a single product, before they get more blocks: each takes 1 us to plan
 # Of a row of a panel whose product passes over zeros: 64 rows of B leave room in 32 KiB of the
 # level-1 cache.
@@ -270,14 +271,30 @@ def is_tall(leaves: int, rows: int) -> bool:
 def split_rows(rows: int, panels: int, num_threads: int) -> tuple[int, int]:
     """Return how many blocks of rows a task has, and how many tasks share the panels of a block.
 
-    A task is a run of blocks, as each fetches the next one's rows; but where blocks are few, tasks
-    share their panels.
+    A task is a run of blocks, as each fetches the next one's rows; but where blocks are few, or
+    threads would have unequal shares of them, tasks share their panels.
     """
     blocks = max(1, -(-rows // BLOCK_ROWS))
     wanted = TASKS_PER_THREAD * num_threads
-    if num_threads == 1 or blocks >= wanted:
-        return max(1, min(MOST_BLOCKS, blocks // wanted), blocks // max(wanted, MOST_TASKS)), 1
-    return 1, min(panels, -(-wanted // blocks))
+    most = max(1, min(MOST_BLOCKS, blocks // wanted))
+    fewest = max(1, blocks // max(wanted, MOST_TASKS))
+    if num_threads == 1:
+        return max(most, fewest), 1
+
+    def excess(split: tuple[int, int]) -> float:
+        """How much longer the longest share is than an equal one."""
+        each, groups = split
+        tasks = -(-blocks // each) * groups
+        longest = -(-tasks // num_threads) * each * -(-panels // groups)
+        return longest * num_threads / (blocks * panels) - 1
+
+    found = []
+    for groups in range(min(panels, -(-wanted // blocks)), panels + 1):
+        runs = [(each, groups) for each in range(max(most, fewest), fewest - 1, -1)]
+        found.append(min(runs, key=excess))
+        if excess(found[-1]) <= EQUAL_SHARES:
+            return found[-1]
+    return min(found, key=excess)
 
 
 def runs_of_leaves(leaves: int, each: int, num_threads: int) -> list[range]:
