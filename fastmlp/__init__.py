@@ -113,4 +113,4 @@ __all__ = [
     "train_one_step",
 ]
 
-__version__ = "0.2.0"
+__version__ = "0.2.1"
