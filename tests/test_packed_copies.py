@@ -179,6 +179,16 @@ def test_weights_that_are_lent_while_copies_are_made_are_not_kept(monkeypatch):
     assert_same_bits(asked(model, x), copy.deepcopy(model).predict_log_proba(x))
 
 
+def test_a_thread_does_not_wait_for_another_that_makes_copies():
+    model, x = fastmlp.MLP(SIZES, rng=1), floats(3, (9, 30), np.float32)
+    expected = model.predict_log_proba(x)
+    with vars(model)["_packed_copies"].lock:
+        assert_same_bits(asked(model, x), expected)
+        assert not is_kept(model)
+    assert_same_bits(asked(model, x), expected)
+    assert is_kept(model)
+
+
 def test_a_pickle_holds_no_copies_and_a_loaded_model_makes_its_own():
     model, x = fastmlp.MLP(SIZES, rng=1), floats(3, (9, 30), np.float32)
     small, expected = len(pickle.dumps(model)), asked(model, x)

@@ -84,12 +84,17 @@ class Predictor(NamedTuple):
         if version is None or not copies.is_asked_again(version):
             return self._with(self.words, x, integers, reals, targets)
         stale, fresh = self._kept_words(copies)
-        if not copies.has(version):
-            with copies.lock:
-                found = self._with(stale, x, integers, reals, targets)
-                copies.packed(version)
-                return found
-        return self._with(fresh, x, integers, reals, targets)
+        if copies.has(version):
+            return self._with(fresh, x, integers, reals, targets)
+        # One thread makes them. Nobody waits: a forked child would wait for a thread it hasn't.
+        if not copies.lock.acquire(blocking=False):
+            return self._with(self.words, x, integers, reals, targets)
+        try:
+            found = self._with(stale, x, integers, reals, targets)
+            copies.packed(version)
+            return found
+        finally:
+            copies.lock.release()
 
     def _with(self, words: Array, x: Array, integers: Array, reals: Array, targets: int) -> int:
         if targets:
