@@ -69,7 +69,11 @@ def test_copies_give_the_bits_of_the_weights(sizes, dtype, activation):
 
 def test_no_rows_and_wrong_rows():
     model, x = fastmlp.MLP(SIZES, rng=1), floats(3, (9, 30), np.float32)
-    asked(model, x)
+    for _ in range(3):  # a call that does nothing makes no copies
+        with pytest.raises(ValueError, match=r"^x: expected \(samples, ...\) with 30 numbers"):
+            model.predict(x[:, :29].copy())
+    assert not is_kept(model)
+    assert_same_bits(asked(model, x), copy.deepcopy(model).predict_log_proba(x))
     assert model.predict(x[:0]).shape == (0,)
     x[5, 3] = np.nan
     with pytest.raises(ValueError, match=r"^x\[5, 3\]: expected finite numbers, got nan"):

@@ -91,7 +91,8 @@ class Predictor(NamedTuple):
             return self._with(self.words, x, integers, reals, targets)
         try:
             found = self._with(stale, x, integers, reals, targets)
-            copies.packed(version)
+            if found & DONE:
+                copies.packed(version)
             return found
         finally:
             copies.lock.release()
