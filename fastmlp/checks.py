@@ -55,8 +55,12 @@ def real_arrays(**named: object) -> tuple[Array, ...]:
         ]
         mend = " and ".join(mends if any(wide) else mends[:1])
         raise dtype_error(", ".join(named), "float32 or float64", got, mend)
-    native = common.newbyteorder("=")
-    return tuple(converted(name, a, native) for name, a in zip(named, arrays, strict=True))
+    native = FLOATS[FLOATS.index(common)]
+    return tuple(
+        # A dtype may have other names, as longdouble on Windows: kernels know one.
+        a if a.dtype is native else a.view(native)
+        for a in (converted(name, a, native) for name, a in zip(named, arrays, strict=True))
+    )
 
 
 def own_arrays(**named: object) -> tuple[Array, ...]:
@@ -65,6 +69,15 @@ def own_arrays(**named: object) -> tuple[Array, ...]:
     Kernels trust shapes that were checked. A view costs 0.1 us.
     """
     return tuple([array.view() for array in real_arrays(**named)])
+
+
+def unchanged(fits: bool) -> None:
+    """Raise RuntimeError where a kernel has found that checked arrays don't fit any more."""
+    if not fits:
+        raise RuntimeError(
+            "arrays: expected them to stay as they are during a call, got one whose size another "
+            "thread has changed; pass copies"
+        )
 
 
 def converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:

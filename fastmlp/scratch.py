@@ -13,14 +13,21 @@ from .checks import Array
 MOST_KEPT = 1 << 22  # int64, 32 MB: from 4 MB on, NumPy asks for pages of 2 MB
 NONE: Array = np.empty(0, np.int64)
 
-_here = threading.local()
+
+class _Here(threading.local):
+    """What this Python thread has."""
+
+    kept: Array = NONE
+
+
+_here = _Here()
 
 
 def scratch(size: int) -> Array:
     """Return memory for this thread's next call: (size or more,) int64; none where it is small."""
     if size < MOST_OWN:
         return NONE
-    kept: Array = getattr(_here, "kept", NONE)
+    kept = _here.kept
     if kept.size < size:
         kept = np.empty(size, np.int64)
         if size <= MOST_KEPT:

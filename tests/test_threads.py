@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, floats, with_threads
+from helpers import all_checked, assert_same_bits, floats, with_threads
 
 import fastmlp
 from fastmlp import operations, reference, threads
@@ -157,15 +157,17 @@ def test_shapes_that_change_after_the_checks(monkeypatch):
         (operations.matmul_relu, fastmlp.MatmulRelu, (x, W, b), g),
     ]:
         quiet, shaken = kind(), kind()
-        last = "product_shapes" if hasattr(module, "product_shapes") else "threads_for"
+        last = "product_shapes"
+        if not hasattr(module, last):
+            module, last = operations.rowwise, "threads_for"
         y, grads = quiet.forward(*forward), quiet.backward(grad_y)
         given = [array.copy() for array in forward]
-        with monkeypatch.context() as patch:
+        with all_checked(), monkeypatch.context() as patch:
             reshaping(patch, module, given, last)
             assert_same_bits(shaken.forward(*given).ravel(), y.ravel())
         shaken.forward(*forward)
         again = grad_y.copy()
-        with monkeypatch.context() as patch:
+        with all_checked(), monkeypatch.context() as patch:
             reshaping(patch, module, [again], last)
             found = shaken.backward(again)
         pairs = zip(found, grads, strict=True) if isinstance(grads, tuple) else [(found, grads)]

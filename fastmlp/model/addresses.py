@@ -1,8 +1,9 @@
 """What a plan names has addresses once it is compiled: its tables, its kernels, its tiles."""
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from fastmlp_kernels import (
@@ -26,11 +27,23 @@ from fastmlp_kernels.microkernel import tile_kernel
 
 from ..checks import Array
 from ..plan.blocking import Machine, machine
-from ..plan.matmul import Layout
+from ..plan.matmul import (
+    Argument,
+    Layout,
+    backward_arrays,
+    forward_arrays,
+    plan_backward,
+    plan_forward,
+)
 from ..plan.table import Plan
 from ..plan.ways import STATES
+from ..threads import SMALLEST_PARALLEL_WORK
 
 Planner = Callable[[Layout, Machine], Plan]
+ARGUMENTS: dict[Planner, Callable[[Layout], list[Argument]]] = {
+    plan_forward: forward_arrays,
+    plan_backward: backward_arrays,
+}
 
 MOST_PRODUCTS = 1024
 DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
@@ -59,26 +72,43 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
     return words
 
 
-@lru_cache(MOST_PRODUCTS)
-def product_plan(plan: Planner, *layout: Any) -> tuple[Array, int] | None:
-    """Return what a call of a product's kernel needs, compiled, and how much memory, in int64.
+class PlannedProduct(NamedTuple):
+    """What a call of a product's kernel needs.
 
-    layout: the fields of one.
+    words: compiled; room: int64 of memory; is_packed: all arrays are.
+    """
+
+    words: Array
+    room: int
+    is_packed: bool
+
+
+@lru_cache(MOST_PRODUCTS)
+def product_plan(plan: Planner, *layout: Any) -> PlannedProduct | None:
+    """Return what a call of a product's kernel needs; layout: the fields of one.
 
     None where strides are not whole elements, as those of a field of a record: copy the array.
     """
     key = Layout(*layout)
     if not key.is_in_elements():
         return None
-    planned = plan(key, this_machine())
-    words = np.empty(record.SHARED_WORDS + planned.words.size, np.int64)
-    own, tables = np.split(words, [record.SHARED_WORDS])
+    planned, dtype = plan(key, this_machine()), DTYPES[key.itemsize]
+    starts = np.cumsum([record.CALL_WORDS, record.SHARED_WORDS])
+    words = np.zeros(starts[-1] + planned.words.size, np.int64)
+    call, own, tables = np.split(words, starts)
+    arguments = ARGUMENTS[plan](key)
+    call[record.CALL_HEAD :] = np.array(arguments, np.int64).reshape(-1)
     tables[:] = planned.words
-    own[:] = shared_words(planned._replace(words=tables), DTYPES[key.itemsize])
+    own[:] = shared_words(planned._replace(words=tables), dtype)
     size = record.team_bytes(key.threads) + key.threads * planned.own + planned.buffers
-    own[record.ROOM] = record.SHARED_WORDS + size // 8 + record.LINE // 8
+    room = record.SHARED_WORDS + size // 8 + record.LINE // 8
+    own[record.ROOM] = room
     own[record.WORKER] = execute.worker()
-    return words, int(own[record.ROOM])
+    work = math.prod(key.x_shape) * key.W_shape[1]
+    always_serial = key.threads == 1 and work < SMALLEST_PARALLEL_WORK
+    call[: record.CALL_HEAD] = dtype.num, 0 if always_serial else key.threads
+    is_packed = all(it.is_packed for it in arguments)
+    return PlannedProduct(words, room, is_packed)
 
 
 def compile_all(dtype: np.dtype[Any]) -> None:

@@ -2,36 +2,37 @@
 
 from typing import Any, ClassVar
 
-import numpy as np
 from fastmlp_kernels import activations as kernels
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, like, real_arrays, remembered
 from ..reference.activations import Identity as Identity
-from ..threads import threads_for
 from .relu import Relu
+from .rowwise import Rowwise
 
 
 class _Activation:
     _name: ClassVar[str]
     _kept: ClassVar[str] = "x"  # what in `mem` the slope is made of
     _work: ClassVar[int] = 16  # multiply-adds that an element costs
+    _forward: ClassVar[Rowwise]
+    _backward: ClassVar[Rowwise]
+
+    def __init_subclass__(cls) -> None:
+        name, work = cls._name, 1 if cls._kept == "out" else cls._work
+        cls._forward = Rowwise(kernels.forward[name], cls._work)
+        cls._backward = Rowwise(kernels.backward[name], work, inputs=2)
 
     def __init__(self) -> None:
         self.mem: dict[str, Any] = {}
 
     def forward(self, x: Array) -> Array:
         """Return y, of x's shape and dtype. Raises TypeError for another dtype."""
-        (x,) = real_arrays(x=x)
-        if is_numpy():
-            y = notebook.activation(self._name, x)
-        else:
-            flat = np.ascontiguousarray(x).reshape(-1, 1)
-            y = np.empty_like(flat)
-            threads = threads_for(x.size * self._work)
-            kernels.forward[self._name][x.dtype](flat, y, y, 0.0, threads)
-            y = y.reshape(x.shape)
+        y, _ = self._forward.of_usual(x)
+        if y is None:
+            (x,) = real_arrays(x=x)
+            y = notebook.activation(self._name, x) if is_numpy() else self._forward.run_flat(x)
         self.mem = {"x": x, "out": y} if self._kept == "out" else {"x": x}
         return y
 
@@ -41,16 +42,14 @@ class _Activation:
         Raises ValueError if grad_y has another shape than x, RuntimeError without a forward.
         """
         kept = remembered(self.mem, self._kept, type(self).__name__)
+        grad_x, _ = self._backward.of_usual(kept, grad_y)
+        if grad_x is not None:
+            return grad_x
         kept, grad_y = real_arrays(x=kept, grad_y=grad_y)
         like("grad_y", grad_y, "x", kept.shape)
         if is_numpy():
             return notebook.activation_backward(self._name, kept, grad_y)
-        flat = np.ascontiguousarray(kept).reshape(-1, 1)
-        flat_grad_y = np.ascontiguousarray(grad_y).reshape(-1, 1)
-        grad_x = np.empty_like(flat)
-        threads = threads_for(kept.size * (1 if self._kept == "out" else self._work))
-        kernels.backward[self._name][kept.dtype](flat, flat_grad_y, grad_x, 0.0, threads)
-        return grad_x.reshape(kept.shape)
+        return self._backward.run_flat(kept, grad_y)
 
 
 class Tanh(_Activation):

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import numpy as np
 from fastmlp_kernels import log as kernels
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, like, real_arrays, remembered
-from ..threads import threads_for
+from .rowwise import Rowwise
 
-_FORWARD_WORK = 12  # multiply-adds that an element's log costs
+_FORWARD, _BACKWARD = Rowwise(kernels.forward, work=12), Rowwise(kernels.backward, inputs=2)
 
 
 class Log:
@@ -25,16 +24,12 @@ class Log:
 
     def forward(self, x: Array) -> Array:
         """Return y, of x's shape and dtype. Raises TypeError for another dtype."""
-        (x,) = real_arrays(x=x)
-        self.mem["x"] = x
         epsilon = float(self.epsilon)
-        if is_numpy():
-            return notebook.log(x, epsilon)
-        flat_x = np.ascontiguousarray(x).reshape(-1, 1)
-        y = np.empty(x.shape, x.dtype)
-        flat_y = y.reshape(-1, 1)
-        threads = threads_for(x.size * _FORWARD_WORK)
-        kernels.forward[x.dtype](flat_x, flat_y, flat_y, epsilon, threads)
+        y, _ = _FORWARD.of_usual(x, None, epsilon)
+        if y is None:
+            (x,) = real_arrays(x=x)
+            y = notebook.log(x, epsilon) if is_numpy() else _FORWARD.run_flat(x, None, epsilon)
+        self.mem["x"] = x
         return y
 
     def backward(self, grad_y: Array) -> Array:
@@ -42,15 +37,12 @@ class Log:
 
         Raises ValueError if grad_y has another shape than x, RuntimeError without a forward.
         """
-        x, grad_y = real_arrays(x=remembered(self.mem, "x", "Log"), grad_y=grad_y)
+        x, epsilon = remembered(self.mem, "x", "Log"), float(self.epsilon)
+        grad_x, _ = _BACKWARD.of_usual(x, grad_y, epsilon)
+        if grad_x is not None:
+            return grad_x
+        x, grad_y = real_arrays(x=x, grad_y=grad_y)
         like("grad_y", grad_y, "x", x.shape)
-        epsilon = float(self.epsilon)
         if is_numpy():
             return notebook.log_backward(x, grad_y, epsilon)
-        flat_x = np.ascontiguousarray(x).reshape(-1, 1)
-        flat_grad_y = np.ascontiguousarray(grad_y).reshape(-1, 1)
-        grad_x = np.empty(x.shape, x.dtype)
-        kernels.backward[x.dtype](
-            flat_x, flat_grad_y, grad_x.reshape(-1, 1), epsilon, threads_for(x.size)
-        )
-        return grad_x
+        return _BACKWARD.run_flat(x, grad_y, epsilon)

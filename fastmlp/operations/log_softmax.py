@@ -10,9 +10,11 @@ from fastmlp_kernels import log_softmax as kernels
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, like, own_arrays, remembered, remembered_matrix, rows_of_classes
-from ..threads import threads_for
+from .rowwise import Rowwise
 
-_FORWARD_WORK = 16  # multiply-adds that an element's exp, sum and division cost
+# An element's exp, sum and division cost 16 multiply-adds.
+_FORWARD = Rowwise(kernels.forward, work=16, results=2, is_matrix=True)
+_BACKWARD = Rowwise(kernels.backward, inputs=2, is_matrix=True)
 
 
 class LogSoftmax:
@@ -31,14 +33,15 @@ class LogSoftmax:
         +inf in a row makes the whole row NaN, and so does a row of -inf alone. Raises TypeError
         for another dtype, ValueError if x is not a matrix or has no column.
         """
-        (x,) = own_arrays(x=x)
-        rows_of_classes("x", x)
-        if is_numpy():
-            logp, p = notebook.log_softmax(x)
-        else:
-            logp, p = np.empty(x.shape, x.dtype), _room_for_p(self, x)
-            threads = threads_for(x.size * _FORWARD_WORK)
-            kernels.forward[x.dtype](np.ascontiguousarray(x), logp, p, 0.0, threads)
+        logp, p = _FORWARD.of_usual(x)
+        if logp is None:
+            (x,) = own_arrays(x=x)
+            rows_of_classes("x", x)
+            if is_numpy():
+                logp, p = notebook.log_softmax(x)
+            else:
+                logp, p = np.empty(x.shape, x.dtype), _room_for_p(self, x)
+                _FORWARD.run(np.ascontiguousarray(x), logp, p)
         self.mem = {"out": logp, "p": p}
         return logp
 
@@ -47,13 +50,15 @@ class LogSoftmax:
 
         Raises ValueError if grad_y has another shape than x, RuntimeError without a forward.
         """
-        p, grad_y = own_arrays(p=remembered(self.mem, "p", "LogSoftmax"), grad_y=grad_y)
-        like("grad_y", grad_y, "x", remembered_matrix("p", p).shape)
-        if is_numpy():
-            return notebook.log_softmax_backward(p, grad_y)
-        grad_x = np.empty(p.shape, p.dtype)
-        p, grad_y = np.ascontiguousarray(p), np.ascontiguousarray(grad_y)
-        kernels.backward[p.dtype](p, grad_y, grad_x, 0.0, threads_for(p.size))
+        p = remembered(self.mem, "p", "LogSoftmax")
+        grad_x, _ = _BACKWARD.of_usual(p, grad_y)
+        if grad_x is None:
+            p, grad_y = own_arrays(p=p, grad_y=grad_y)
+            like("grad_y", grad_y, "x", remembered_matrix("p", p).shape)
+            if is_numpy():
+                return notebook.log_softmax_backward(p, grad_y)
+            grad_x = np.empty(p.shape, p.dtype)
+            _BACKWARD.run(np.ascontiguousarray(p), np.ascontiguousarray(grad_y), grad_x)
         return grad_x
 
 

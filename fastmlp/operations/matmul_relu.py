@@ -1,5 +1,6 @@
 """MatmulRelu: a layer's product, bias and relu in one, compiled."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,6 @@ from fastmlp_kernels import matmul_relu as kernels
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import (
-    FLOATS,
     Array,
     bias_row,
     like,
@@ -19,11 +19,18 @@ from ..checks import (
     remembered,
 )
 from ..plan.matmul import plan_backward, plan_forward
-from .matmul import planned, with_contiguous_rows, written
+from .product import Product, with_contiguous_rows, written
 
-NONE = {
-    dtype.itemsize: (np.empty(0, dtype), np.empty((0, 0), dtype)) for dtype in FLOATS
-}  # neither bias nor gate
+# By the flags with_bias, relu, and gate of forward.
+_FORWARD = {
+    flags: Product(kernels.forward, kernels.forward_of_usual, plan_forward, *flags)
+    for flags in product((False, True), repeat=3)
+}
+_RELU, _RELU_OF_BIASED = _FORWARD[False, True, False], _FORWARD[True, True, False]
+_BACKWARD, _BACKWARD_OF_BIASED = (
+    Product(kernels.backward, kernels.backward_of_usual, plan_backward, with_bias, True)
+    for with_bias in (False, True)
+)
 
 
 class MatmulRelu:
@@ -45,12 +52,14 @@ class MatmulRelu:
         It is written to `out` if given: an array of y's shape and dtype that overlaps no input.
         Raises TypeError for dtypes and ValueError for shapes that don't fit.
         """
-        if b is None:
-            x, W = real_arrays(x=x, W=W)
-        else:
-            x, W, b = real_arrays(x=x, W=W, b=b)
-        # Views, as in own_arrays.
-        y = affine(x.view(), W.view(), None if b is None else b.view(), out, relu=True)
+        y = (_RELU if b is None else _RELU_OF_BIASED).forward_of_usual(x, W, b, out)
+        if y is None:
+            if b is None:
+                x, W = real_arrays(x=x, W=W)
+            else:
+                x, W, b = real_arrays(x=x, W=W, b=b)
+            # Views, as in own_arrays.
+            y = affine(x.view(), W.view(), None if b is None else b.view(), out, relu=True)
         self.mem = {"x": x, "W": W, "b": b, "y": y}
         return y
 
@@ -60,23 +69,31 @@ class MatmulRelu:
         Raises ValueError if grad_y hasn't the shape of y, RuntimeError without a forward.
         """
         y = remembered(self.mem, "y", "MatmulRelu")
-        with_bias = self.mem["b"] is not None
-        x, W, y, grad_y = own_arrays(x=self.mem["x"], W=self.mem["W"], y=y, grad_y=grad_y)
-        like("grad_y", grad_y, "y", y.shape)
-        like("mem['y']", y, "x @ W", product_shapes(x, W))  # `mem` may have been changed
-        if is_numpy():
-            g = notebook.relu_backward(y, grad_y)
-            return notebook.affine_backward(x, W, g, with_bias)
-        grad_x = np.empty(x.shape, x.dtype)
-        grad_W = np.empty((W.shape[0] + with_bias, W.shape[1]), x.dtype)
-        y, grad_y = np.ascontiguousarray(y), np.ascontiguousarray(grad_y)
-        x, W, grad_y, *plan = planned(plan_backward, x, W, grad_y, with_bias, True)
-        kernels.backward[x.dtype](x, W, grad_y, y, grad_x, grad_W, *plan)
-        return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else (grad_x, grad_W)
+        x, W, with_bias = self.mem["x"], self.mem["W"], self.mem["b"] is not None
+        product = _BACKWARD_OF_BIASED if with_bias else _BACKWARD
+        gradients = product.backward_of_usual(x, W, grad_y, y)
+        if gradients is None:
+            x, W, y, grad_y = own_arrays(x=x, W=W, y=y, grad_y=grad_y)
+            like("grad_y", grad_y, "y", y.shape)
+            like("mem['y']", y, "x @ W", product_shapes(x, W))  # `mem` may have been changed
+            if is_numpy():
+                g = notebook.relu_backward(y, grad_y)
+                return notebook.affine_backward(x, W, g, with_bias)
+            grad_x = np.empty(x.shape, x.dtype)
+            grad_W = np.empty((W.shape[0] + with_bias, W.shape[1]), x.dtype)
+            y, grad_y = np.ascontiguousarray(y), np.ascontiguousarray(grad_y)
+            product.run(x, W, grad_y, grad_x, grad_W, y)
+            gradients = grad_x, grad_W
+        grad_x, grad_W = gradients
+        return (grad_x, grad_W[:-1], grad_W[-1]) if with_bias else gradients
 
 
 def affine(x: Array, W: Array, b: Array | None, out: Array | None, *, relu: bool) -> Array:
     """Return x @ W + b, or its relu, for arrays of one dtype: the forward of every layer."""
+    product = _FORWARD[b is not None, relu, False]
+    y = product.forward_of_usual(x, W, b, out)
+    if y is not None:
+        return y
     shape = product_shapes(x, W)
     inputs = {"x": x, "W": W}
     if b is not None:
@@ -90,7 +107,7 @@ def affine(x: Array, W: Array, b: Array | None, out: Array | None, *, relu: bool
         h = notebook.affine(x, W, b)
         y[...] = notebook.relu(h) if relu else h
         return y if out is None else out
-    _multiply(x, W, None if b is None else np.ascontiguousarray(b), None, rows, relu)
+    product.run(x, W, rows, None if b is None else np.ascontiguousarray(b), None, None)
     y = written(rows, y)
     return y if out is None else out
 
@@ -104,15 +121,6 @@ def gradient_below(grad_y: Array, W: Array, x: Array) -> Array:
     if is_numpy():
         return notebook.relu_backward(x, notebook.matmul(grad_y, W.T))
     y = np.empty(x.shape, x.dtype)
-    _multiply(grad_y, W.T, None, np.ascontiguousarray(x), y, False)
+    product = _FORWARD[False, False, True]
+    product.run(grad_y, W.T, y, None, np.ascontiguousarray(x), None)
     return y
-
-
-def _multiply(
-    x: Array, W: Array, bias: Array | None, gate: Array | None, y: Array, relu: bool
-) -> None:
-    x, W, y, *plan = planned(plan_forward, x, W, y, bias is not None, relu, gate is not None)
-    no_bias, no_gate = NONE[x.itemsize]
-    kernels.forward[x.dtype](
-        x, W, y, no_bias if bias is None else bias, no_gate if gate is None else gate, *plan
-    )

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-import numpy as np
 from fastmlp_kernels import relu as kernels
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, like, real_arrays, remembered
-from ..threads import threads_for
+from .rowwise import Rowwise
+
+_FORWARD, _BACKWARD = Rowwise(kernels.forward), Rowwise(kernels.backward, inputs=2)
 
 
 class Relu:
@@ -22,14 +23,11 @@ class Relu:
 
     def forward(self, x: Array) -> Array:
         """Return y, of x's shape and dtype. Raises TypeError for another dtype."""
-        (x,) = real_arrays(x=x)
+        y, _ = _FORWARD.of_usual(x)
+        if y is None:
+            (x,) = real_arrays(x=x)
+            y = notebook.relu(x) if is_numpy() else _FORWARD.run_flat(x)
         self.mem["x"] = x
-        if is_numpy():
-            return notebook.relu(x)
-        flat = np.ascontiguousarray(x).reshape(-1, 1)
-        y = np.empty(x.shape, x.dtype)
-        flat_y = y.reshape(-1, 1)
-        kernels.forward[x.dtype](flat, flat_y, flat_y, 0.0, threads_for(x.size))
         return y
 
     def backward(self, grad_y: Array) -> Array:
@@ -38,14 +36,11 @@ class Relu:
         Raises ValueError if grad_y has another shape than x, RuntimeError without a forward.
         """
         x = remembered(self.mem, "x", "Relu")
+        grad_x, _ = _BACKWARD.of_usual(x, grad_y)
+        if grad_x is not None:
+            return grad_x
         x, grad_y = real_arrays(x=x, grad_y=grad_y)
         like("grad_y", grad_y, "x", x.shape)
         if is_numpy():
             return notebook.relu_backward(x, grad_y)
-        flat_x = np.ascontiguousarray(x).reshape(-1, 1)
-        flat_grad_y = np.ascontiguousarray(grad_y).reshape(-1, 1)
-        grad_x = np.empty(x.shape, x.dtype)
-        kernels.backward[x.dtype](
-            flat_x, flat_grad_y, grad_x.reshape(-1, 1), 0.0, threads_for(x.size)
-        )
-        return grad_x
+        return _BACKWARD.run_flat(x, grad_y)

@@ -8,9 +8,11 @@ from fastmlp_kernels import softmax as kernels
 from .. import notebook
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, like, own_arrays, remembered, remembered_matrix, rows_of_classes
-from ..threads import threads_for
+from .rowwise import Rowwise
 
-_FORWARD_WORK = 12  # multiply-adds that an element's exp, sum and division cost
+# An element's exp, sum and division cost 12 multiply-adds.
+_FORWARD = Rowwise(kernels.forward, work=12, results=2, is_matrix=True)
+_BACKWARD = Rowwise(kernels.backward, work=0, inputs=2, is_matrix=True)
 
 
 class Softmax:
@@ -29,15 +31,16 @@ class Softmax:
 
         Raises TypeError for another dtype, ValueError if x is not a matrix or has no column.
         """
-        (x,) = own_arrays(x=x)
-        rows_of_classes("x", x)
         epsilon = float(self.epsilon)
-        if is_numpy():
-            x_exp, y = notebook.exp_and_softmax(x, epsilon)
-        else:
-            x_exp, y = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
-            threads = threads_for(x.size * _FORWARD_WORK)
-            kernels.forward[x.dtype](np.ascontiguousarray(x), x_exp, y, epsilon, threads)
+        x_exp, y = _FORWARD.of_usual(x, None, epsilon)
+        if y is None:
+            (x,) = own_arrays(x=x)
+            rows_of_classes("x", x)
+            if is_numpy():
+                x_exp, y = notebook.exp_and_softmax(x, epsilon)
+            else:
+                x_exp, y = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+                _FORWARD.run(np.ascontiguousarray(x), x_exp, y, epsilon)
         self.mem = {"out": y, "x_exp": x_exp}
         return y
 
@@ -47,11 +50,13 @@ class Softmax:
         y is that of the last forward. Raises ValueError if grad_y has another shape than x,
         RuntimeError without a forward.
         """
-        y, grad_y = own_arrays(y=remembered(self.mem, "out", "Softmax"), grad_y=grad_y)
-        like("grad_y", grad_y, "x", remembered_matrix("out", y).shape)
-        if is_numpy():
-            return notebook.softmax_backward(y, grad_y)
-        grad_x = np.empty(y.shape, y.dtype)
-        y, grad_y = np.ascontiguousarray(y), np.ascontiguousarray(grad_y)
-        kernels.backward[y.dtype](y, grad_y, grad_x, 0.0, threads_for(y.size * y.shape[1]))
+        y = remembered(self.mem, "out", "Softmax")
+        grad_x, _ = _BACKWARD.of_usual(y, grad_y)
+        if grad_x is None:
+            y, grad_y = own_arrays(y=y, grad_y=grad_y)
+            like("grad_y", grad_y, "x", remembered_matrix("out", y).shape)
+            if is_numpy():
+                return notebook.softmax_backward(y, grad_y)
+            grad_x = np.empty(y.shape, y.dtype)
+            _BACKWARD.run(np.ascontiguousarray(y), np.ascontiguousarray(grad_y), grad_x)
         return grad_x

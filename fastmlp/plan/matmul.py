@@ -65,6 +65,34 @@ class Layout(NamedTuple):
         return not any(some and size > 1 and stride % self.itemsize for size, stride in every)
 
 
+    def arrays(self) -> list["Argument"]:
+        """Return x, W and y, or grad_y."""
+        M, N = self.x_shape[0], self.W_shape[1]
+        shapes = self.x_shape, self.W_shape, (M, N)
+        every = self.x_strides, self.W_strides, self.y_strides
+        return [
+            Argument(2, *shape, strides == packed_strides(shape, self.itemsize), *strides)
+            for shape, strides in zip(shapes, every, strict=True)
+        ]
+
+
+def packed_strides(shape: Pair, itemsize: int) -> Pair:
+    """Return the strides of a C-contiguous matrix; NumPy may have others for axes of one place."""
+    return shape[1] * itemsize, itemsize
+
+
+class Argument(NamedTuple):
+    """What an array of a call must be; axes: 0 where none is read. Strides are in bytes."""
+
+    axes: int = 0
+    rows: int = 0
+    columns: int = 0
+    is_packed: bool = True
+    row_stride: int = 0
+    column_stride: int = 0
+    is_result: bool = False
+
+
 class Matrix(NamedTuple):
     """An operand, and its strides in elements."""
 
@@ -102,6 +130,14 @@ def plan_forward(layout: Layout, machine: Machine) -> Plan:
     return _plan(builder, [Product(M, K, N, x, W, y, bias, int(layout.relu), gate)])
 
 
+def forward_arrays(layout: Layout) -> list[Argument]:
+    """Return what x, W, y, b and gate must be, and none."""
+    x, W, y = layout.arrays()
+    b = Argument(1, y.columns, 1) if layout.with_bias else Argument()
+    gate = Argument(2, y.rows, y.columns) if layout.gate else Argument()
+    return [x, W, y._replace(is_result=True), b, gate, Argument()]
+
+
 def plan_backward(layout: Layout, machine: Machine) -> Plan:
     """Return the plan of grad_x and grad_W; the arrays are x, W, grad_y, grad_x, grad_W and y."""
     builder = Builder(machine, layout.itemsize, layout.threads)
@@ -116,6 +152,15 @@ def plan_backward(layout: Layout, machine: Machine) -> Plan:
         Product(K, M, N, x.transposed(), grad_y, grad_W, ones=ones),
     ]
     return _plan(builder, products)
+
+
+def backward_arrays(layout: Layout) -> list[Argument]:
+    """Return what x, W, grad_y, grad_x, grad_W and y must be."""
+    x, W, grad_y = layout.arrays()
+    grad_x = Argument(2, x.rows, x.columns, is_result=True)
+    grad_W = Argument(2, W.rows + layout.with_bias, W.columns, is_result=True)
+    y = Argument(2, grad_y.rows, grad_y.columns) if layout.relu else Argument()
+    return [x, W, grad_y, grad_x, grad_W, y]
 
 
 def _matrices(layout: Layout) -> list[Matrix]:

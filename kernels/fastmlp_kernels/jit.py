@@ -79,18 +79,24 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
         function: Callable[..., Any],
         signature: Callable[[types.Type], Signature],
         parallel: bool,
+        holds_gil: bool = False,
     ) -> None:
         super().__init__()
         self.function = function
         self.signature = signature
         self.parallel = parallel
+        self.holds_gil = holds_gil
+        self.entry_points: dict[Signature, Callable[..., Any]] = {}
         self.__doc__ = function.__doc__
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
-        # What Numba's dispatcher calls in the end. It finds out the type of each argument first,
-        # which takes a third of a small call; here all are of the one signature.
-        (overload,) = self.compiled(dtype).overloads.values()
-        self[dtype] = overload.entry_point
+        signature = self.signature(numba.from_dtype(dtype))
+        if signature not in self.entry_points:  # one that names no dtype is of all dtypes
+            # What Numba's dispatcher calls in the end. It finds out the type of each argument
+            # first, which takes a third of a small call; here all are of the one signature.
+            (overload,) = self.compiled(dtype).overloads.values()
+            self.entry_points[signature] = overload.entry_point
+        self[dtype] = self.entry_points[signature]
         return self[dtype]
 
     def compiled(self, dtype: np.dtype[Any]) -> Any:
@@ -101,7 +107,8 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
             _launch_threads()
             # A first call imports np.ma in here. A child forked meanwhile would wait for ever.
             numba.typeof(np.empty(0, dtype))
-            dispatcher = numba.njit(parallel=self.parallel, **FLAGS)(self.function)
+            flags = FLAGS | {"parallel": self.parallel, "nogil": not self.holds_gil}
+            dispatcher = numba.njit(**flags)(self.function)
             dispatcher._cache = KernelCache(self.function)
             dispatcher.compile(self.signature(numba.from_dtype(dtype)))
         dispatcher.disable_compile()
@@ -109,10 +116,13 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
 
 
 def kernel(
-    signature: Callable[[types.Type], Signature], parallel: bool = False
+    signature: Callable[[types.Type], Signature], parallel: bool = False, holds_gil: bool = False
 ) -> Callable[[Callable[..., Any]], Kernel]:
-    """Make a `Kernel`; `signature(real)` gives its argument types for the scalar type `real`."""
-    return lambda function: Kernel(function, signature, parallel)
+    """Make a `Kernel`; `signature(real)` gives its argument types for the scalar type `real`.
+
+    holds_gil: it runs while no other thread runs Python, see given.py.
+    """
+    return lambda function: Kernel(function, signature, parallel, holds_gil)
 
 
 def address_of(function: Callable[..., None], signature: Signature) -> int:

@@ -179,6 +179,21 @@ def on_stack(typing_context, fields):
 
 
 @intrinsic
+def words_on_stack(typing_context, count):
+    """The address of `count` int64, a constant, that last as long as the caller."""
+    if not isinstance(count, types.IntegerLiteral):
+        raise errors.RequireLiteralValue("expected a constant count")
+    size = count.literal_value
+
+    def codegen(context, builder, signature, values):
+        number = ir.IntType(64)
+        place = cgutils.alloca_once(builder, number, size=size)
+        return builder.ptrtoint(place, number)
+
+    return types.int64(count), codegen
+
+
+@intrinsic
 def float64_of(typing_context, bits):
     """The float64 that has these bits, an int64."""
 

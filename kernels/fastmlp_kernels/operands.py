@@ -30,6 +30,7 @@ def record_at(names):
     return at
 
 
+argument_at = record_at(record.ARGUMENT_FIELDS)
 task_at = record_at(record.TASK_FIELDS)
 own_at = record_at(record.OWN_FIELDS)
 panel_at = record_at(record.PANEL_FIELDS)

@@ -33,21 +33,22 @@ def call(typing_context, function, *arguments):
 
 
 @in_ieee_mode
-def _call_stage(function, data, stage, thread):
+def call_stage(function, data, stage, thread):
+    """Call function(address of data, stage, thread) on this thread."""
     call(function, data, stage, thread)
 
 
 @parallel_jit
 def _call_on_threads(function, data, stage, num_threads):
     for thread in prange(num_threads):
-        _call_stage(function, data, stage, np.int64(thread))
+        call_stage(function, data, stage, np.int64(thread))
 
 
 @jit
 def run_team(function, data, num_threads):
     """Call function(address of data, 0, number) on each thread; serial if there is one."""
     if num_threads == 1:
-        _call_stage(function, address(data), np.int64(0), np.int64(0))
+        call_stage(function, address(data), np.int64(0), np.int64(0))
     else:
         _call_on_threads(function, address(data), np.int64(0), num_threads)
     keep_alive(data)
@@ -62,9 +63,15 @@ def on_threads(function, fields, num_threads):
     """
     data = on_stack(fields)
     if num_threads == 1:
-        _call_stage(function, data, np.int64(0), np.int64(0))
+        call_stage(function, data, np.int64(0), np.int64(0))
     else:
         _call_on_threads(function, data, np.int64(0), num_threads)
+    check_room(data, num_threads)
+
+
+@jit
+def check_room(data, num_threads):
+    """Raise MemoryError unless all threads have finished."""
     if load(np.int64(0), data, 0) != num_threads:
         raise MemoryError(
             "expected room for the threads' scratch, got none; use smaller batches"

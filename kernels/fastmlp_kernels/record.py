@@ -26,6 +26,23 @@ WORKER = 51  # the address of what threads run; ROOM is what single products nee
 KERNELS, TILES, ROWS_KERNELS = 64, 112, 160  # addresses: kernels by opcode, micro-kernels by number
 SHARED_WORDS = 192
 
+# What a single product has before these: NumPy's number of its dtype; its threads, but 0 where one
+# always suffices; then what each of a call's six arrays must be, in the order of their bases. axes:
+# 0 where none is read. Strides are in bytes.
+CALL_HEAD = 2
+ARGUMENT_FIELDS = (
+    *("axes", "rows", "columns", "is_packed", "row_stride", "column_stride", "is_result"),
+)
+CALL_WORDS = CALL_HEAD + 6 * len(ARGUMENT_FIELDS)
+# What a call for usual arrays has to know of an operation on rows; see row_shares.py.
+ROWWISE_FIELDS = ("float32", "float64", "work", "inputs", "results", "is_matrix", "most_work")
+USUAL_PLACES = 256  # of plans for usual arrays, see product.py
+
+
+def usual_place(rows: int, inner: int, columns: int) -> int:
+    """The one place where the plan for such a shape can be."""
+    return (rows * 31 + inner * 7 + columns) % USUAL_PLACES
+
 # Activations that are operations of their own; relu is part of a product.
 ACTIVATIONS = ("tanh", "logistic", "silu", "gelu", "leaky_relu")
 # Losses of targets; that of labels, cross-entropy, is the operation "loss".
