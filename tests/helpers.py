@@ -12,6 +12,7 @@ from fastmlp_kernels import record
 import fastmlp
 from fastmlp import threads
 from fastmlp.model import epochs
+from fastmlp.operations import update
 from fastmlp.operations.product import Product
 from fastmlp.operations.rowwise import Rowwise
 from fastmlp.plan.ways import FEWEST_STEPS, Training, count_by_columns
@@ -46,6 +47,7 @@ def all_checked():
         patch.setattr(Product, "forward_of_usual", lambda *_: None)
         patch.setattr(Product, "backward_of_usual", lambda *_: None)
         patch.setattr(Rowwise, "of_usual", lambda *_: (None, None))
+        patch.setattr(update, "_updated_usual", lambda *_: False)
         yield
 
 

@@ -30,6 +30,7 @@ for sizes, samples, batch_size in [
         model.score(x, y), model.loss(x, y), model.predict(x[:1])
         model.forward(x)
         model.backward(fastmlp.one_hot(y, sizes[-1], dtype))
+fastmlp.sgd((x.copy(),), (x,), 0.1)
 assert dtype != np.float64 or all(row.passed for row in fastmlp.gradient_check())
 assert not compiled, compiled
 """

@@ -1,6 +1,7 @@
 """Usual arrays go straight to the kernels, which look at them: what that changes, and what not."""
 
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -143,6 +144,88 @@ def test_an_out_that_overlaps_is_refused(shift):
     layer.forward(row, square, b)
     with pytest.raises(ValueError, match=r"out: expected memory of its own, .* overlaps b"):
         layer.forward(row, square, b, out=b.reshape(1, 4))
+
+
+# Each update with what follows its lists, and how many states it keeps.
+UPDATES = {
+    "sgd": (0, (0.5,)),
+    "momentum": (1, (0.5, 0.5)),
+    "nesterov": (1, (0.5, 0.5)),
+    "adam": (2, (3, 0.5)),
+    "adamw": (2, (3, 0.5)),
+}
+each_update = pytest.mark.parametrize("name", UPDATES)
+
+
+def lists_of(name, dtype=np.float32):
+    """Lists of a matrix and a row."""
+    shapes = (3, 4), (4,)
+    count = 2 + UPDATES[name][0]
+    return [[small_numbers(*shape, dtype=dtype) + k for shape in shapes] for k in range(count)]
+
+
+def updated(name, lists):
+    """What an update makes of lists, or the error."""
+    try:
+        getattr(fastmlp, name)(*lists, *UPDATES[name][1])
+    except (TypeError, ValueError, RuntimeError) as error:
+        return [str(error)]
+    return [np.array(array) for arrays in lists for array in arrays]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_update
+def test_updates_of_usual_arrays_have_the_same_bits_without_checks(name, dtype, monkeypatch):
+    with all_checked():
+        expected = updated(name, lists_of(name, dtype))
+    monkeypatch.setattr("fastmlp.operations.update.updatable", None)
+    for one, other in zip(updated(name, lists_of(name, dtype)), expected, strict=True):
+        assert_same_bits(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@each_update
+def test_any_other_array_of_an_update_is_checked_as_ever(name, kind):
+    for number in range(2 + UPDATES[name][0]):
+        outcomes = []
+        for closed in (True, False):
+            lists = lists_of(name)
+            lists[number][0] = KINDS[kind](lists[number][0])
+            with all_checked() if closed else nullcontext():
+                outcomes.append(updated(name, lists))
+        for one, other in zip(*outcomes, strict=True):
+            if isinstance(one, str):
+                assert one == other
+            else:
+                assert_same_bits(one, other)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda lists: [tuple(lists[0]), iter(lists[1])],
+        lambda lists: [lists[0], lists[1][:1]],
+        lambda lists: [lists[0][:1], lists[1]],
+        lambda lists: [[], []],
+        lambda lists: [[lists[0][0], lists[0][0]], [lists[1][0], lists[1][0]]],
+        lambda lists: [[lists[0][0]], [lists[0][0]]],
+        lambda lists: [[lists[0][0], lists[0][0][1]], lists[1]],
+        lambda lists: [[lists[0][0][:0]], [lists[1][0][:0]]],
+        lambda lists: [[lists[0][0][np.newaxis]], [lists[1][0][np.newaxis]]],
+        lambda lists: [[lists[0][0].astype("f8"), lists[0][1]], lists[1]],
+        lambda lists: [[np.array(3, "f4")], [np.array(2, "f4")]],
+    ],
+)
+def test_any_other_list_of_an_update_is_checked_as_ever(odd):
+    outcomes = []
+    for closed in (True, False):
+        with all_checked() if closed else nullcontext():
+            outcomes.append(updated("sgd", odd(lists_of("sgd"))))
+    for one, other in zip(*outcomes, strict=True):
+        if isinstance(one, str):
+            assert one == other
+        else:
+            assert_same_bits(one, other)
 
 
 def test_plans_of_one_place_take_turns():

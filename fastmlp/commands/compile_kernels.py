@@ -54,6 +54,7 @@ def run_all(dtype: np.dtype[Any]) -> None:
     layer.backward(layer.forward(x, W, b))
     fastmlp.compute_loss(x, x)
     fastmlp.sgd([x], [x.copy()], 0.0)
+    fastmlp.sgd((x,), (x.copy(),), 0.0)  # a tuple: as any other lists
     for velocities in fastmlp.momentum, fastmlp.nesterov:
         velocities([x], [x.copy()], [x.copy()], 0.0, 0.0)
     for means in fastmlp.adam, fastmlp.adamw:
