@@ -13,6 +13,9 @@ from .thread_limits import default_limit, logger, most_threads
 # core's work) a call stays serial.
 SMALLEST_PARALLEL_WORK = 1 << 18
 
+# Compiled code that reads arrays while nothing else runs Python needs the lock that sees to it.
+HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+
 _num_threads: int | None = None  # until set_num_threads, what the process may use
 # What `threads_for` gives for any work, or 0 where that depends.
 for_any_work = 0

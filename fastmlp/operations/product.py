@@ -75,7 +75,7 @@ class Product:
             return
         words, room, is_packed = found
         unchanged(self.kernel[x.dtype](words, scratch(room), x, W, y, *others))
-        if is_packed:
+        if is_packed and threads.HAS_GIL:
             M, K = x.shape
             place = usual_place(M, K, W.shape[1])
             self.needs[place], self.plans[place] = (work, room), words

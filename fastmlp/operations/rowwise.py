@@ -12,7 +12,7 @@ from fastmlp_kernels.row_shares import RowsKernel, of_usual
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, unchanged
-from ..threads import SMALLEST_PARALLEL_WORK, threads_for
+from ..threads import HAS_GIL, SMALLEST_PARALLEL_WORK, threads_for
 
 
 class Rowwise:
@@ -53,7 +53,8 @@ class Rowwise:
         threads = threads_for(first.size * (self.work or first.shape[1]))
         unchanged(compiled(first, second, third, scalar, threads))
         self.words[ROWWISE_FIELDS.index(dtype.name)] = compiled.args[0]
-        self.call = of_usual[dtype]
+        if HAS_GIL:
+            self.call = of_usual[dtype]
 
     def run_flat(self, x: Array, grad_y: Array | None = None, scalar: float = 0.0) -> Array:
         """Return the result for arrays of any axes and strides that have been checked."""

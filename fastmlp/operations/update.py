@@ -14,7 +14,7 @@ from fastmlp_kernels import update_lists
 from fastmlp_kernels.update import UpdateKernel
 
 from ..checks import FLOATS, Array
-from ..threads import threads_for
+from ..threads import HAS_GIL, threads_for
 from .matmul_relu import affine
 from .update_checks import (
     GRADS,
@@ -198,6 +198,8 @@ def _updated_usual(kernel: UpdateKernel, constants: tuple[float, ...], *lists: A
 
     The compiled call looks whether they are. Checks in Python took 10 us for four small parameters.
     """
+    if not HAS_GIL:
+        return False
     for each in lists:
         if type(each) is not list or len(each) != len(lists[0]) or not each:
             return False
