@@ -52,6 +52,7 @@ def row(provider, seconds, beside, operation="layer", series="", value=0):
         **{"median": seconds, "p20": seconds, "p80": seconds, "first_call": 1.0},
         **{"ratio": ratio, "ratio_p20": ratio, "ratio_p80": ratio, "flops": 10**9, "bytes": 10**6},
         **{"limit": 0.01, "of_limit": 0.01 / seconds, "peak_flops": 1e11, "bandwidth": 1e10},
+        **{"binds": "level 2"},
     }
 
 
@@ -69,6 +70,16 @@ def made_up():
         "machine": {"cpu": "a CPU", "cores": 4, "threads": 2, "system": "an OS"},
         "versions": {"python": "3", "numpy": "2"},
         "missing": {"torch eager": "no torch"},
+        "limits": [
+            {
+                "threads": 2,
+                "peak_flops": {"float32": 1e11, "float64": 5e10},
+                "levels": [
+                    {"level": "level 1", "size": 65536, "read": 4e11, "update": 5e11},
+                    {"level": "memory", "size": 0, "read": 3e10, "update": 2e10},
+                ],
+            }
+        ],
         "failed": {"jax, layer 2x3": "ValueError: no", "jax, layer 3x3": "ValueError: no"},
         "rows": rows,
         "memory": [{"provider": "jax", "samples": 5, "inputs": 2_000_000, "peak": 3_000_000}],
@@ -78,7 +89,8 @@ def made_up():
 
 def test_the_table_has_times_ratios_fractions_and_what_is_left_out(made_up):
     text = report.table(made_up)
-    assert "layer 2x3 float32: 1 GFLOP at 100 GFLOP/s, 1 MB at 10 GB/s: limit 10.0 ms" in text
+    limit = "1 GFLOP at 100 GFLOP/s, 1 MB at 10 GB/s: limit 10.0 ms, by level 2"
+    assert f"layer 2x3 float32: {limit}" in text
     lines = {line.split("  ")[1]: line for line in text.splitlines() if line.startswith("  ")}
     assert "40.0 ms" in lines["numpy lean"]
     assert "2.00 x fastmlp" in lines["numpy lean"]
@@ -86,6 +98,22 @@ def test_the_table_has_times_ratios_fractions_and_what_is_left_out(made_up):
     assert "  torch eager: no torch" in text
     assert "  jax in layer 2x3 and 1 more: ValueError: no" in text
     assert "width" not in text
+
+
+def test_the_limits_are_a_table_and_old_results_have_none(made_up):
+    lines = report.limit_table(made_up)
+    assert lines[-4:] == [
+        "| 2 threads | read, GB/s | update, GB/s | FMA, GFLOP/s |",
+        "|---|---|---|---|",
+        "| level 1, 64 KiB | 400 | 500 | float32 100, float64 50 |",
+        "| memory | 30 | 20 |  |",
+    ]
+    assert all(line in report.table(made_up).splitlines() for line in lines)
+    del made_up["limits"]
+    for line in made_up["rows"]:
+        del line["binds"]
+    assert report.limit_table(made_up) == []
+    assert "| layer 2x3 float32 | 20.0 ms | 50% | 2.00 |  |" in report.markdown(made_up, [])
 
 
 def test_where_fastmlp_loses(made_up):
@@ -122,7 +150,7 @@ def test_durations(seconds, text):
 
 def test_the_readmes_part_is_replaced_and_nothing_else(made_up):
     part = report.markdown(made_up, ["docs/pictures/width.svg"])
-    assert "| layer 2x3 float32 | 20.0 ms | 50% | 2.00 |  |" in part
+    assert "| layer 2x3 float32 | 20.0 ms | 50%, level 2 | 2.00 |  |" in part
     assert "![width](docs/pictures/width.svg)" in part
     text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
     once = report.with_part("page", text, part)
@@ -267,6 +295,7 @@ def test_a_wrong_provider_is_named_and_not_timed(monkeypatch):
     case = cases.layer("float32", 9, 30, 7)
     rows = measure(case, 1, 1, failed, providers=("fastmlp", "numpy lean", "fastmlp reference"))
     assert [line["provider"] for line in rows] == ["fastmlp", "fastmlp reference"]
+    assert {line["binds"] for line in rows} <= {"FMA", "level 1"}
     assert list(failed) == [f"numpy lean, {case.name}"]
     assert "WrongResultError: expected a relative error below 0.0001" in next(iter(failed.values()))
     monkeypatch.setattr(numpy_lean, "layer", broken)

@@ -9,6 +9,8 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 # What a shell may set against a library, fastmlp among them.
@@ -33,6 +35,8 @@ THREADS = (
     "NUMBA_NUM_THREADS",
     "NPROC",
 )
+CACHES = "/sys/devices/system/cpu/cpu{}/cache"
+COMMON_CACHES = {1: 32 << 10, 2: 1 << 20, 3: 32 << 20}  # where the system doesn't tell
 LIBRARIES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime")
 
 
@@ -46,6 +50,30 @@ def cores() -> int:
 def threads() -> int:
     """Return the number of threads that this process's libraries were told to use."""
     return int(os.environ.get(THREADS[0], cores()))
+
+
+@cache
+def cache_sizes(threads: int) -> dict[str, int]:
+    """Return the bytes of all data caches that so many cores have, by level from "level 1" on."""
+    ours = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    found: dict[tuple[int, str], int] = {}  # a cache that cores share is one
+    for core in ours[:threads]:
+        for place in Path(CACHES.format(core)).glob("index*"):
+            try:
+                kind, level, shared, size = (
+                    (place / name).read_text().strip()
+                    for name in ("type", "level", "shared_cpu_list", "size")
+                )
+            except OSError:
+                continue
+            if kind != "Instruction":
+                found[int(level), shared] = int(size.removesuffix("K")) << 10
+    totals = {k: size * (threads if k < 3 else 1) for k, size in COMMON_CACHES.items()}
+    if found:
+        totals = dict.fromkeys(sorted({number for number, _ in found}), 0)
+        for (number, _), each in found.items():
+            totals[number] += each
+    return {f"level {level}": size for level, size in totals.items()}
 
 
 def clean_environment(threads: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .cases import Case, Error
 from .environment import with_threads
-from .limits import limit_calls, limit_rates
+from .limits import BY_FMA, level_of, limit_calls, limit_rates
 from .providers import PROVIDERS, Array, Call, Provider
 from .timing import interleaved, steady_seconds
 
@@ -63,12 +63,14 @@ def measure(
             call()  # compiles
         seconds = interleaved(calls | limits, rounds, done)
     peak, bandwidth = limit_rates(seconds, counts)
-    limit = max((case.flops - case.zeros) / peak, case.bytes / bandwidth)
+    by_fma, by_bytes = (case.flops - case.zeros) / peak, case.bytes / bandwidth
+    limit = max(by_fma, by_bytes)
+    binds = BY_FMA if by_fma >= by_bytes else level_of(case.bytes, threads)
     shared = {
         **{"operation": case.operation, "shape": case.shape, "dtype": case.dtype},
         **{"series": case.series, "value": case.value, "threads": threads},
         **{"flops": case.flops, "bytes": case.bytes, "limit": limit},
-        **{"peak_flops": peak, "bandwidth": bandwidth},
+        **{"peak_flops": peak, "bandwidth": bandwidth, "binds": binds},
     }
     return [
         {

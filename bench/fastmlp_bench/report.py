@@ -20,6 +20,10 @@ WHAT = (
     "NumPy without needless work. "
     "The other columns: how many times fastmlp's time they take."
 )
+LIMITS = (
+    "The most that this run reached: FMAs in registers, and streams through half of each cache. "
+    "Beside `of limit` stands which of them binds: FMA, or the level that holds all bytes."
+)
 GROWTH = (
     "twice the size takes 2^p times the seconds. The first number is p over the whole curve; the "
     "one in brackets is p at its end."
@@ -53,7 +57,7 @@ def duration(seconds: float) -> str:
 
 def table(results: Results) -> str:
     """Return a block of lines for each case, the curves' points left out."""
-    lines = [heading(results)]
+    lines = [heading(results), *limit_table(results)]
     for (operation, shape, dtype, series, _), rows in by_case(results["rows"]).items():
         if not series:
             lines += ["", f"{operation} {shape} {dtype}{_limit(next(iter(rows.values())))}"]
@@ -85,13 +89,29 @@ def heading(results: Results) -> str:
     )
 
 
+def limit_table(results: Results) -> list[str]:
+    """Return a table of the rates that a run measured for so many threads; none of old results."""
+    every = results.get("limits", [])
+    lines = ["", LIMITS] if every else []
+    for one in every:
+        peaks = ", ".join(f"{name} {flops / 1e9:.0f}" for name, flops in one["peak_flops"].items())
+        lines += ["", f"| {one['threads']} threads | read, GB/s | update, GB/s | FMA, GFLOP/s |"]
+        lines += ["|---|---|---|---|"]
+        for number, it in enumerate(one["levels"]):
+            name = f"{it['level']}, {it['size'] >> 10:,} KiB" if it["size"] else it["level"]
+            rates = f"{it['read'] / 1e9:.0f} | {it['update'] / 1e9:.0f}"
+            lines.append(f"| {name} | {rates} | {'' if number else peaks} |")
+    return lines
+
+
 def _limit(row: dict[str, Any]) -> str:
     if row["limit"] is None:
         return ""
+    binds = f", by {row['binds']}" if row.get("binds") else ""
     return (
         f": {row['flops'] / 1e9:.3g} GFLOP at {row['peak_flops'] / 1e9:.0f} GFLOP/s, "
         f"{row['bytes'] / 1e6:.3g} MB at {row['bandwidth'] / 1e9:.0f} GB/s: "
-        f"limit {duration(row['limit'])}"
+        f"limit {duration(row['limit'])}{binds}"
     )
 
 
@@ -169,6 +189,7 @@ def short(results: Results, pictures: list[str]) -> str:
 def markdown(results: Results, pictures: list[str]) -> str:
     """Return the part of docs/benchmarks.md."""
     lines = [f"Measured on {heading(results)}. {WHAT}", "", *_rows_of(results, PROVIDERS)]
+    lines += limit_table(results)
     alone = [row for row in results["rows"] if row["provider"] == NUMBA]
     lines += ["", *(f"`{NUMBA}` alone takes {duration(row['median'])}." for row in alone)]
     lines += [
@@ -212,8 +233,11 @@ def _own(rows: Rows) -> str:
 
 
 def _fraction(rows: Rows) -> str:
-    share = rows["fastmlp"]["of_limit"] if "fastmlp" in rows else None
-    return "" if share is None else f"{share:.0%}"
+    own = rows.get("fastmlp")
+    if own is None or own["of_limit"] is None:
+        return ""
+    binds = f", {own['binds']}" if own.get("binds") else ""
+    return f"{own['of_limit']:.0%}{binds}"
 
 
 def _ratio(rows: Rows, name: str) -> str:

@@ -11,7 +11,7 @@ Results = dict[str, Any]
 COLUMNS = (
     *("operation", "shape", "dtype", "series", "value", "provider", "form", "threads"),
     *("median", "p20", "p80", "ratio", "ratio_p20", "ratio_p80", "first_call"),
-    *("flops", "bytes", "limit", "of_limit", "peak_flops", "bandwidth", "versions", "cpu"),
+    *("flops", "bytes", "limit", "of_limit", "peak_flops", "bandwidth", "binds", "versions", "cpu"),
 )
 
 

@@ -111,6 +111,7 @@ def measure_all(
     from tqdm import tqdm
 
     from . import cases, populations
+    from .limits import measure_limits
     from .measure import measure, missing
     from .providers import PROVIDERS
     from .results import case_name
@@ -135,9 +136,14 @@ def measure_all(
     total += (STARTUP_ROUNDS[full] + 3) * starts
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
+    measured = chosen + points
+    limits = [
+        measure_limits(sorted({case.dtype for case in measured}), count)
+        for count in sorted({case.threads or threads for case in measured})
+    ]
     with tqdm(total=total, unit=" rounds", dynamic_ncols=True, disable=not sys.stderr) as bar:
         advance: Callable[[], Any] = bar.update
-        for case in chosen + points:
+        for case in measured:
             bar.set_description(case.series or case.name)
             rounds = curve_rounds if case.series else table_rounds
             rows += measure(case, rounds, threads, failed, advance, providers)
@@ -154,6 +160,7 @@ def measure_all(
         "full": full,
         "missing": missing() | left_out,
         "failed": failed,
+        "limits": limits,
         "rows": rows,
         "memory": memory,
         "accuracy": accuracy,
