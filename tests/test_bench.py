@@ -168,7 +168,9 @@ def test_the_pages_show_the_committed_results(tmp_path, monkeypatch):
         place.write_text((ROOT / page).read_text())
     monkeypatch.chdir(tmp_path)
     committed = results.read(ROOT / run.RESULTS / "results.json")
-    shown = [run.PICTURES / f"{name}.svg" for name in ("batch-size", "width", "time-to-accuracy")]
+    names = ("batch-size", "width", "many-networks", "time-to-accuracy")
+    pictures = [run.PICTURES / f"{name}.svg" for name in names]
+    shown = [path for path in pictures if (ROOT / path).is_file()]
     run.write_pages(committed, shown)
     for page in run.PAGES:
         assert (tmp_path / page).read_text() == (ROOT / page).read_text(), page
@@ -191,8 +193,11 @@ def test_the_files_hold_every_row(made_up, tmp_path):
 
 
 def test_the_pictures_have_axes_with_units_and_every_provider(made_up, tmp_path):
+    for value in (100, 1000):
+        line = row("fastmlp", 3e-4 * value**1.01, 1, "fit_many", populations.NETWORKS, value)
+        made_up["rows"].append(line | {"shape": f"{value} x 10-16-3, 200 samples"})
     paths = draw(made_up, tmp_path)
-    names = ["batch-size", "width", "time-to-accuracy"]
+    names = ["batch-size", "width", "many-networks", "time-to-accuracy"]
     assert [path.name for path in paths] == [
         f"{n}.{kind}" for n in names for kind in ("png", "svg")
     ]
@@ -200,6 +205,9 @@ def test_the_pictures_have_axes_with_units_and_every_provider(made_up, tmp_path)
         assert path.stat().st_size > 1000
     text = (tmp_path / "width.svg").read_text()
     words = "% of the machine", "hidden units", "bands: 20th", "a CPU"
+    assert all(word in text for word in words)
+    text = (tmp_path / "many-networks.svg").read_text()
+    words = "microseconds for each network", "c x n^1.01 (a fit)", ">10-16-3, 200 samples"
     assert all(word in text for word in words)
     assert "seconds of training" in (tmp_path / "time-to-accuracy.svg").read_text()
     again = draw(made_up, tmp_path / "again")

@@ -1,9 +1,11 @@
-"""The pictures: speed against batch size and width with the limit, and time to accuracy."""
+"""The pictures: speed by batch size and width, time by number of networks, time to accuracy."""
 
 from pathlib import Path
 from typing import Any
 
+from .populations import NETWORKS
 from .providers import PROVIDERS
+from .report import exponents
 from .results import Results
 
 FORMATS = ("png", "svg")
@@ -13,6 +15,7 @@ LIMIT = "limit of the machine"
 BANDS = (
     "bands: 20th to 80th percentile of the rounds; numpy lean: plain NumPy without needless work"
 )
+LEVEL = "n^1: twice the networks take twice the time"
 SETTINGS: Any = {"svg.hashsalt": "fastmlp", "font.size": 10, "svg.fonttype": "none"}
 
 
@@ -23,6 +26,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(SETTINGS):
         figures = {name: _speed(results, *words) for name, words in CURVES.items()}
+        figures["many-networks"] = _growth(results)
         figures["time-to-accuracy"] = _accuracy(results)
         paths = []
         for name, figure in figures.items():
@@ -99,6 +103,34 @@ def _speed(results: Results, curve: str, axis_label: str) -> Any:
 
 
 _SPREAD = ("median", "p80", "p20")
+
+
+def _growth(results: Results) -> Any:
+    """The time for each of many networks: a level line where all take as much more as they are."""
+    rows = [row for row in results["rows"] if row["series"] == NETWORKS]
+    fitted = {name: slope for series, name, slope, _ in exponents(results) if series == NETWORKS}
+    if not fitted:
+        return None
+    figure, (axis,) = _figure(1)
+    for provider, slope in fitted.items():
+        points = [row for row in rows if row["provider"] == provider]
+        counts = [row["value"] for row in points]
+        each = [[1e6 * row[key] / row["value"] for row in points] for key in _SPREAD]
+        style = _style(provider)
+        style["label"] += f": n networks take c x n^{slope:.2f} (a fit)"
+        axis.plot(counts, each[0], **style)
+        axis.fill_between(counts, each[1], each[2], color=style["color"], alpha=0.15, linewidth=0)
+        axis.axhline(each[0][-1], color=style["color"], linestyle="--", label=LEVEL)
+    axis.set_xscale("log")
+    axis.set_ylim(0, None)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.set_xlabel("networks trained by one call of fit_many")
+    axis.set_ylabel("microseconds for each network")
+    axis.set_title(f"{rows[0]['shape'].partition(' x ')[2]}, 10 epochs of Adam", fontsize=10)
+    axis.grid(True, which="major", alpha=0.3)
+    axis.legend(loc="lower left")
+    figure.suptitle(f"{_machine(results)}\n{BANDS.partition(';')[0]}", fontsize=9)
+    return figure
 
 
 def _accuracy(results: Results) -> Any:

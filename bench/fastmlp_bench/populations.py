@@ -20,6 +20,7 @@ from .providers import Array
 
 TINY, TINY_SMOOTH = (10, 16, 3), (10, 64, 64, 1)
 EPOCHS, RATE = 10, 1e-3
+NETWORKS = "networks"  # the curve's name
 COMPARED = ("fastmlp", "jax", "torch eager")
 
 
@@ -108,4 +109,4 @@ def curve(full: bool) -> list[Case]:
     """Return the points of the time over the number of networks."""
     counts = (100, 1000, 10_000, 100_000) if full else ()
     cases = [(count, fit_many(count, TINY, 200, 32, providers=("fastmlp",))) for count in counts]
-    return [replace(case, series="networks", value=count) for count, case in cases]
+    return [replace(case, series=NETWORKS, value=count) for count, case in cases]
