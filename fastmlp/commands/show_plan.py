@@ -47,4 +47,4 @@ def show_plan(
         f"{name}, {dtype}, {optimizer}: {samples} samples in batches of {batch_size}, {threads} "
         f"thread{'s' if threads > 1 else ''}; planned in {milliseconds:.1f} ms"
     )
-    print(summary(plan))
+    print(summary(plan, x.itemsize, this_machine().lanes(x.itemsize)))

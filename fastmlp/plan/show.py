@@ -5,25 +5,34 @@ from collections import Counter
 import numpy as np
 from fastmlp_kernels.record import FIELDS, OWN_WORDS
 
+from .shares import slowest, stage_times
 from .table import Plan
 
 PROGRAMS = ("before the steps", "a step", "the last, smaller step", "after the steps")
 NAMES = list(FIELDS)
 
 
-def summary(plan: Plan) -> str:
-    """Return a line for each stage, below its program, and what memory the plan needs."""
-    lines = [f"{'stage':>5} {'tasks':>6}  {'of each thread':<16} operations of all tasks"]
+def summary(plan: Plan, itemsize: int, lanes: int) -> str:
+    """Return a line for each stage, below its program, and what memory the plan needs.
+
+    itemsize: bytes of an element; lanes: elements of a vector.
+    """
+    lines = [
+        f"{'stage':>5} {'tasks':>6}  {'of each thread':<16} {'slowest':>7}  operations of all tasks"
+    ]
     for name, (first, stop) in zip(PROGRAMS, plan.programs.tolist(), strict=True):
         if first < stop:
             lines.append(f"{name}:")
         for number in range(first, stop):
             start, *ends = plan.stages[number].tolist()
-            shares = np.diff([start, *ends]).tolist()
-            shown = ", ".join(map(str, shares))
+            counts = np.diff([start, *ends]).tolist()
+            shown = ", ".join(map(str, counts))
+            most = slowest(*stage_times(plan, plan.stages[number].tolist(), itemsize, lanes))
             lines.append(
-                f"{number:5} {ends[-1] - start:6}  {shown:<16} {_operations(plan, start, ends[-1])}"
+                f"{number:5} {ends[-1] - start:6}  {shown:<16} {most:7.2f}  "
+                f"{_operations(plan, start, ends[-1])}"
             )
+    lines.append("slowest: the time of the last thread to end, over the mean of all: an estimate")
     lines.append(
         f"memory: {_size(plan.words.nbytes)} of plan, {_size(plan.buffers)} of buffers, "
         f"{_size(plan.own - 8 * OWN_WORDS)} of each thread's own"
