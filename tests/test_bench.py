@@ -360,6 +360,20 @@ def test_repeats_are_counted_when_a_call_is_steady(monkeypatch):
     assert calls > 3 * 0.9 * timing.SAMPLE_SECONDS / 50e-6
 
 
+def test_rounds_of_long_calls_are_few(monkeypatch):
+    clock, rounds = 0.0, []
+
+    def call():
+        nonlocal clock
+        clock += 25.0
+
+    names = {"perf_counter": lambda: clock, "process_time": lambda: 0.0, "sleep": lambda _: None}
+    monkeypatch.setattr(timing, "time", SimpleNamespace(**names))
+    seconds = timing.interleaved({"call": call}, 9, lambda: rounds.append(clock))
+    np.testing.assert_allclose(seconds["call"], [25.0] * timing.FEWEST_ROUNDS)
+    assert len(rounds) == 9  # the bar goes to its end
+
+
 def test_only_refuses_what_no_row_has():
     with pytest.raises(ValueError, match="--only: expected part of a row's name"):
         run.measure_all(False, "no such row", 1)

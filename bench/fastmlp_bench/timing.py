@@ -14,6 +14,8 @@ STEADY_CALLS = 64  # of a shorter one, one of so many is
 LONG_SECONDS = 0.2  # one of this length needs no other before it; 50 ms after a sleep take 3% more
 PAUSE_SECONDS = 0.01
 MOST_SECONDS = 0.5
+# Rounds that take longer than this are few: their calls of seconds differ little.
+MOST_ROUNDS_SECONDS, FEWEST_ROUNDS = 60.0, 3
 
 
 def seconds_per_call(call: Call, repeats: int = 1) -> float:
@@ -53,14 +55,18 @@ def interleaved(
 ) -> dict[str, Array]:
     """Time every call once a round, A B C A B C; return the seconds of each, one per round.
 
-    The calls have run before. `done` is called after each round.
+    The calls have run before. `done` is called for each round, also where long ones are left out.
     """
     repeats = {
         name: max(1, int(SAMPLE_SECONDS / max(steady_seconds(call), 1e-7)))
         for name, call in calls.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    start = time.perf_counter()
+    for number in range(rounds):
+        if number >= FEWEST_ROUNDS and time.perf_counter() - start > MOST_ROUNDS_SECONDS:
+            done()
+            continue
         for name, call in calls.items():
             wait_for_threads()
             if not seconds[name] or seconds[name][-1] < LONG_SECONDS:

@@ -1,5 +1,6 @@
 """JAX: everything in jit, arrays on the device, what is overwritten donated."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..environment import threads as thread_count
 from . import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, Array, Call, batches, one_hot_rows, split
 
 jax.config.update("jax_enable_x64", True)
@@ -200,7 +202,11 @@ def fit_many(
     epochs: int,
     learning_rate: float,
 ) -> dict[str, Call]:
-    """All epochs of all networks in one compiled call: in lockstep, or some networks at a time."""
+    """All epochs in one compiled call: of all networks in lockstep, or on each thread of its share.
+
+    A thread takes one network after the other there, or some in lockstep. XLA itself left products
+    as small as these to one thread.
+    """
     is_classes = y.dtype.kind == "i"
     label = one_hot_rows(y, members[0][-1].shape[1], x.dtype) if is_classes else y[:, np.newaxis]
     runs, rest = _runs((x, label), batch_size)
@@ -213,24 +219,34 @@ def fit_many(
             0
         ]
 
-    def form(function: Any) -> Call:
-        networks = [split(member) for member in members]
+    networks = [split(member) for member in members]
+
+    def form(function: Any, threads: int) -> Call:
+        each = -(-len(networks) // threads)
+        shares = [networks[first : first + each] for first in range(0, len(networks), each)]
         now = [
             [
-                tuple(jnp.stack([network[layer][part] for network in networks]) for part in (0, 1))
+                tuple(jnp.array(np.stack([one[layer][part] for one in share])) for part in (0, 1))
                 for layer in range(len(members[0]))
             ]
+            for share in shares
         ]
-        compiled = jax.jit(function, donate_argnums=0)
+        compiled, pool = jax.jit(function, donate_argnums=0), ThreadPoolExecutor(len(shares))
 
         def call() -> Any:
-            layers = now[0] = jax.block_until_ready(compiled(now[0]))
-            return lambda number: [np.asarray(part[number]) for pair in layers for part in pair]
+            now[:] = pool.map(lambda layers: jax.block_until_ready(compiled(layers)), now)
+            return lambda number: [
+                np.asarray(part[number % each]) for pair in now[number // each] for part in pair
+            ]
 
         return call
 
-    some = partial(jax.lax.map, train, batch_size=64)
-    return {"vmap": form(jax.vmap(train)), "map of vmaps": form(some)}
+    one, some = partial(jax.lax.map, train), partial(jax.lax.map, train, batch_size=64)
+    return {
+        "vmap": form(jax.vmap(train), 1),
+        "map on threads": form(one, thread_count()),
+        "map of vmaps on threads": form(some, thread_count()),
+    }
 
 
 def _runs(arrays: tuple[Array, ...], batch_size: int) -> tuple[Any, Any]:
