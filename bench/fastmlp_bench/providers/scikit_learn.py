@@ -109,17 +109,20 @@ def fit_many(
     epochs: int,
     learning_rate: float,
 ) -> Call | None:
-    """One network after the other."""
+    """One network after the other; `fit` took less than half of what partial_fit did by epochs."""
     if y.dtype.kind != "i":
         return None
-    options = {"batch_size": batch_size, "learning_rate_init": learning_rate}
-    networks = [_classifier(x, y, member, solver="adam", **options) for member in members]
+    options = {
+        **{"batch_size": batch_size, "learning_rate_init": learning_rate, "solver": "adam"},
+        **{"warm_start": True, "max_iter": epochs, "n_iter_no_change": epochs, "tol": 0.0},
+    }
+    networks = [_classifier(x, y, member, **options) for member in members]
 
     def call() -> Callable[[int], list[Array]]:
-        for network in networks:
-            del network._optimizer  # so that Adam starts anew
-            for _ in range(epochs):
-                network.partial_fit(x, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            for network in networks:
+                network.fit(x, y)  # goes on from its weights, by an Adam that starts anew
         return lambda number: _arrays(networks[number])
 
     return call
