@@ -95,7 +95,8 @@ def limit_table(results: Results) -> list[str]:
     lines = ["", LIMITS] if every else []
     for one in every:
         peaks = ", ".join(f"{name} {flops / 1e9:.0f}" for name, flops in one["peak_flops"].items())
-        lines += ["", f"| {one['threads']} threads | read, GB/s | update, GB/s | FMA, GFLOP/s |"]
+        threads = f"{one['threads']} thread{'s' * (one['threads'] > 1)}"
+        lines += ["", f"| {threads} | read, GB/s | update, GB/s | FMA, GFLOP/s |"]
         lines += ["|---|---|---|---|"]
         for number, it in enumerate(one["levels"]):
             name = f"{it['level']}, {it['size'] >> 10:,} KiB" if it["size"] else it["level"]
