@@ -36,6 +36,7 @@ SHORT_INNER = 16
 FEW_LEAVES = 8
 FAR_ROWS = 2048  # bytes: rows of B read in place that are so far apart share few sets of the caches
 MOST_SAMPLE_ROWS = 96  # of a task of training: their activations stay in the level-2 cache
+SAMPLES_TILE = 8  # rows of a tile: a task has whole ones, or a half where threads are many
 TASKS_PER_THREAD = 4  # so that a thread that is held up leaves work for the others
 # From this many leaves on, and with k this much longer than the rows, all rows go through one leaf
 # before the next, and threads share the leaves.
@@ -249,8 +250,10 @@ def whole_lines(size: int) -> int:
 
 
 def sample_rows(rows: int, num_threads: int) -> int:
-    """Return the samples of a task of training: a share for each thread, whole tiles of 8."""
-    return min(MOST_SAMPLE_ROWS, (-(-rows // num_threads) + 7) // 8 * 8)
+    """Return the samples of a task of training: a share for each thread, whole tiles of 8 or 4."""
+    each = -(-rows // num_threads)
+    tile = SAMPLES_TILE if each > SAMPLES_TILE // 2 else SAMPLES_TILE // 2
+    return min(MOST_SAMPLE_ROWS, -(-each // tile) * tile)
 
 
 def split_leaves(leaves: int, num_threads: int) -> int:
