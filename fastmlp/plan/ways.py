@@ -146,8 +146,8 @@ def _cut(layer: Layer, training: Training, machine: Machine, lanes: int) -> None
 
 def count_by_columns(training: Training, machine: Machine) -> int:
     """Return how many of the first layers go by columns."""
-    # Of more threads than panels, some share a panel's samples: by simulation, 64 threads take 0.4 of
-    # the time for 784-512-256-10 with 128 samples.
+    # Of more threads than panels, some share a panel's samples: by simulation, 64 threads take 0.4
+    # of the time for 784-512-256-10 with 128 samples.
     count, fewest = 0, max(FEWEST_PANELS, min(training.threads, -(-training.batch // SAMPLES_TILE)))
     lanes, sizes = machine.lanes(training.itemsize), training.sizes
     while (
