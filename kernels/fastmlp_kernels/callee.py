@@ -63,7 +63,7 @@ class _Lowering(NativeLowering):
         entry = {}.__getitem__
         state["cr"] = state["cr"]._replace(cfunc=entry)
         state.targetctx.insert_user_function(entry, state["cr"].fndesc, [state.library])
-        state.reload_init.extend(state.library._reload_init)
+        state.reload_init.extend(getattr(state.library, "_reload_init", ()))  # since Numba 0.62
         return True
 
 
