@@ -14,6 +14,7 @@ import fastmlp
 
 from ..checks import FLOATS
 from ..model.addresses import compile_all
+from ..operations.elementary import exp, log, logistic
 
 
 def compile_kernels(dtypes: Sequence[str] = (), widths: Sequence[int] = ()) -> int:
@@ -52,6 +53,8 @@ def run_all(dtype: np.dtype[Any]) -> None:
     product, layer = fastmlp.Matmul(), fastmlp.MatmulRelu()
     product.backward(product.forward(x, W))
     layer.backward(layer.forward(x, W, b))
+    for function in (exp, log, logistic):
+        function(x)
     fastmlp.compute_loss(x, x)
     fastmlp.sgd([x], [x.copy()], 0.0)
     fastmlp.sgd((x,), (x.copy(),), 0.0)  # a tuple: as any other lists
