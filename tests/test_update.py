@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from fastmlp_kernels import subnormal
 from fastmlp_kernels.cpu import has_fma
+from fastmlp_kernels.update import quotient, reciprocal
 from helpers import DTYPES, assert_same_bits, floats, layouts, specials
 
 import fastmlp
@@ -201,6 +202,43 @@ def test_what_is_chosen_for_cpus_that_stall(dtype, decay):
             run(decay, values, dtype(p), products, kept)
             assert_same_bits(products, decay * values)
             assert_same_bits(kept, dtype(p) - decay * values)
+
+
+def hardest_quotients(dtype, count=2000):
+    """Pairs a, c < 1 whose quotient is as near as can be to the middle between two numbers.
+
+    Of p bits, a / c = (A / 2^(p + 1)) / (C / 2^p), and A 2^(p + 1) = Q C + 1 or Q C - 1 for an
+    odd Q of p + 1 bits, the middle.
+    """
+    p = np.finfo(dtype).nmant + 1
+    draws = np.random.PCG64(5).random_raw(count) >> np.uint64(64 - p)
+    pairs = []
+    for C in [2**p - 1, *(int(draw) | 2 ** (p - 1) | 1 for draw in draws)]:
+        for error in (1, -1):
+            Q = pow(C, -1, 2 ** (p + 1)) * -error % 2 ** (p + 1)
+            if Q >> p:
+                A = (Q * C + error) >> (p + 1)
+                pairs.append((float(A) / 2.0 ** (p + 1), float(C) / 2.0**p))
+    return pairs
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_quotient_by_a_constant_is_rounded_once(dtype):
+    @numba.njit(error_model="numpy")
+    def run(roots, c, quotients):
+        inverse = reciprocal(c)
+        for i in range(roots.size):
+            quotients[i] = quotient(roots[i], c, inverse)
+
+    limits = np.finfo(dtype)
+    ends = np.sqrt([0, limits.smallest_subnormal, limits.smallest_normal, limits.max, np.inf])
+    for a, c in hardest_quotients(dtype):
+        for scale in (1.0, 2.0**-12, 2.0**-26):
+            c_scaled = dtype(c * scale)
+            roots = np.array([a, a / 32, 1.0, c, *ends, np.nan], dtype)
+            quotients = np.empty_like(roots)
+            run(roots, c_scaled, quotients)
+            assert_same_bits(quotients, roots / c_scaled)
 
 
 @pytest.mark.parametrize("kind", KINDS)
