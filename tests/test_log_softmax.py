@@ -9,7 +9,7 @@ from fastmlp import reference
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", [3, 16, 20])
+@pytest.mark.parametrize("classes", [3, 16, 20, 300])
 def test_rows_that_are_not_numbers(dtype, classes):
     x = np.zeros((5, classes), dtype)
     x[0, 1], x[1, 2], x[2, :] = np.nan, np.inf, -np.inf
@@ -21,6 +21,22 @@ def test_rows_that_are_not_numbers(dtype, classes):
         assert logp[3, 0] == -np.inf
         assert np.isfinite(logp[3, 1:]).all()
         assert np.isfinite(logp[4]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [16, 300, 1001])
+def test_masked_and_far_logits(dtype, classes):
+    """Where exp is 0, subnormal, or just above: beside each other, and filling whole vectors."""
+    far = np.array([-np.inf, -1e30, -1e4, -104.1, -103.9, -103.97208, -90, -88, -78.1, -77.9])
+    x = floats(7, (4 * far.size, classes), dtype)
+    some = np.random.PCG64(8).random_raw(x.size).reshape(x.shape) % 3 == 0
+    distant = np.repeat(far, 4)[:, np.newaxis] + 0 * x
+    x = np.where(some, distant, x).astype(dtype)
+    x[::4, 1:] = distant[::4, 1:]
+    x[:, 0] = 0
+    ours, theirs = fastmlp.LogSoftmax(), reference.LogSoftmax()
+    assert_same_bits(ours.forward(x), theirs.forward(x))
+    assert_same_bits(ours.mem["p"], theirs.mem["p"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -9,10 +9,13 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-from fastmlp_kernels.elementwise import elementwise
+from fastmlp_kernels import lanes
+from fastmlp_kernels.elementwise import elementwise, on_lanes
 from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.fma import fma
 from fastmlp_kernels.jit import jit, kernel, packed, result
+from fastmlp_kernels.lanes import LANES
+from fastmlp_kernels.quick_exp import IS_QUICK, quick_exp
 
 LOG2_E = float.fromhex("0x1.71547652b82fep+0")
 LN2_HIGH = float.fromhex("0x1.62e42fefa3800p-1")  # 42 bits: k * LN2_HIGH is exact
@@ -219,7 +222,48 @@ def _overload_log(x):
     return (lambda x: kernel(x)) if kernel else None
 
 
-exp_all = elementwise(exp)
+_exp_by_elements = elementwise(exp)
+_exp_by_lane = on_lanes(exp)
+
+
+@jit
+def _exp_quickly(x):
+    y, certain = quick_exp(x)
+    return y if certain else _exp_by_lane(x)
+
+
+@jit
+def _exp_quickly_of_all(x, out):
+    rest = x.size % LANES
+    stop = x.size - rest
+    for j in range(0, stop, LANES):
+        lanes.store(out, j, _exp_quickly(lanes.load(x, j)))
+    y = _exp_quickly(lanes.load_part(x, stop, rest, x.dtype.type(0)))
+    lanes.store_part(out, stop, rest, y)
+
+
+def exp_on_lanes(x):
+    """Return e^x of 16 lanes; in jitted code only."""
+    raise NotImplementedError("exp_on_lanes runs in jitted code only: call exp_array on an array")
+
+
+def exp_all(x, out):
+    """Write out = e^x; in jitted code only. x and out: 1-D, contiguous, and not the same memory."""
+    raise NotImplementedError("exp_all runs in jitted code only: call exp_array")
+
+
+@overload(exp_on_lanes)
+def _overload_exp_on_lanes(x):
+    one = _exp_quickly if IS_QUICK and x.real == types.float32 else _exp_by_lane
+    return lambda x: one(x)
+
+
+@overload(exp_all)
+def _overload_exp_all(x, out):
+    every = _exp_quickly_of_all if IS_QUICK and x.dtype == types.float32 else _exp_by_elements
+    return lambda x, out: every(x, out)
+
+
 log_all = elementwise(log)
 
 

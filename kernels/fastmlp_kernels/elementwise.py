@@ -69,6 +69,41 @@ def elementwise(function):
     return loop_over
 
 
+def _call_on_lanes(builder, call, values, count):
+    """Emit call(builder, [x]) -> `count` scalars for each of 16 lanes; return vectors of them."""
+    with builder.goto_entry_block():  # Numba's own alloca_once would fill them with zeros each time
+        places = [builder.alloca(values.type) for _ in range(1 + count)]
+    builder.store(values, places[0])
+    x, *results = (builder.bitcast(place, values.type.element.as_pointer()) for place in places)
+    with cgutils.for_range(builder, cgutils.intp_t(LANES)) as loop:
+        element = builder.load(builder.gep(x, [loop.index]))
+        body = builder.block
+        found = call(builder, [element])
+        _inline(body)
+        found = [found] if count == 1 else cgutils.unpack_tuple(builder, found)
+        for target, value in zip(results, found, strict=True):
+            builder.store(value, builder.gep(target, [loop.index]))
+        end = builder.block
+    # Unrolled, a loop of 16 is straight code before the vectoriser sees it.
+    _interleave(builder, end.terminator, ["llvm.loop.unroll.disable"])
+    return [builder.load(place) for place in places[1:]]
+
+
+def on_lanes(function):
+    """Return f(values) for jitted code: a jitted function f(x) of each of 16 lanes."""
+
+    @intrinsic
+    def of_lanes(typing_context, values):
+        called = _resolved(typing_context, function, values.real)
+
+        def codegen(context, builder, signature, arguments):
+            return _call_on_lanes(builder, context.get_function(*called), arguments[0], 1)[0]
+
+        return values(values), codegen
+
+    return of_lanes
+
+
 def pairs_on_lanes(functions):
     """Return f(name, values) for jitted code: the two results of a jitted function of this name.
 
@@ -76,29 +111,13 @@ def pairs_on_lanes(functions):
     """
 
     @intrinsic(prefer_literal=True)
-    def on_lanes(typing_context, name, values):
+    def of_lanes(typing_context, name, values):
         called = _resolved(typing_context, functions[name.literal_value], values.real)
 
         def codegen(context, builder, signature, arguments):
-            call, lanes = context.get_function(*called), arguments[1]
-            places = [cgutils.alloca_once(builder, lanes.type) for _ in range(3)]
-            builder.store(lanes, places[0])
-            x, *results = (
-                builder.bitcast(place, lanes.type.element.as_pointer()) for place in places
-            )
-            with cgutils.for_range(builder, cgutils.intp_t(LANES)) as loop:
-                element = builder.load(builder.gep(x, [loop.index]))
-                body = builder.block
-                pair = call(builder, [element])
-                _inline(body)
-                for target, value in zip(results, cgutils.unpack_tuple(builder, pair), strict=True):
-                    builder.store(value, builder.gep(target, [loop.index]))
-                end = builder.block
-            # Unrolled, a loop of 16 is straight code before the vectoriser sees it.
-            _interleave(builder, end.terminator, ["llvm.loop.unroll.disable"])
-            loaded = [builder.load(place) for place in places[1:]]
-            return context.make_tuple(builder, signature.return_type, loaded)
+            pair = _call_on_lanes(builder, context.get_function(*called), arguments[1], 2)
+            return context.make_tuple(builder, signature.return_type, pair)
 
         return types.UniTuple(values, 2)(name, values), codegen
 
-    return on_lanes
+    return of_lanes

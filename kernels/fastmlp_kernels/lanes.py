@@ -9,6 +9,7 @@ from numba.core import types
 from numba.core.datamodel import models
 from numba.core.extending import intrinsic, register_model
 
+from fastmlp_kernels.emitter import emit_fma
 from fastmlp_kernels.jit import jit
 
 LANES = 16
@@ -98,6 +99,17 @@ def load_part(typing_context, array, start, count, rest):
 
 
 @intrinsic
+def first_of(typing_context, values, count, rest):
+    """Return the first `count` <= 16 of values, the other lanes filled with `rest`."""
+
+    def codegen(context, builder, signature, arguments):
+        values, count, rest = arguments
+        return builder.select(_first_lanes(builder, count), values, _splat(builder, rest))
+
+    return values(values, types.int64, values.real), codegen
+
+
+@intrinsic
 def store(typing_context, array, start, values):
     """array[start : start + 16] = values."""
 
@@ -168,6 +180,16 @@ subtract = _of_two(ir.IRBuilder.fsub, "Return a - b.")
 multiply = _of_two(ir.IRBuilder.fmul, "Return a * b.")
 divide = _of_two(ir.IRBuilder.fdiv, "Return a / b.")
 larger = _of_two(_larger, "Return a > b ? a : b.")
+
+
+@intrinsic
+def fma(typing_context, a, b, c):
+    """Return a * b + c, rounded once, by the CPU's instruction."""
+
+    def codegen(context, builder, signature, arguments):
+        return emit_fma(builder, *arguments)
+
+    return a(a, b, c), codegen
 
 
 def _folded(operation, doc):

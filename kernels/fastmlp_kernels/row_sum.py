@@ -35,7 +35,15 @@ def row_max(x, start, count):
     lowest = x.dtype.type(-np.inf)
     rest = last_part(count)
     stop = start + count - rest
-    largest = lanes.load_part(x, stop, rest, lowest)
-    for j in range(start, stop, LANES):
-        largest = lanes.larger(lanes.load(x, j), largest)
+    first = lanes.load_part(x, stop, rest, lowest)
+    second = third = fourth = first
+    # Four chains: each step of one takes a CPU some cycles.
+    for j in range(start, stop - 3 * LANES, 4 * LANES):
+        first = lanes.larger(lanes.load(x, j), first)
+        second = lanes.larger(lanes.load(x, j + LANES), second)
+        third = lanes.larger(lanes.load(x, j + 2 * LANES), third)
+        fourth = lanes.larger(lanes.load(x, j + 3 * LANES), fourth)
+    for j in range(stop - (count - rest) % (4 * LANES), stop, LANES):
+        first = lanes.larger(lanes.load(x, j), first)
+    largest = lanes.larger(lanes.larger(first, second), lanes.larger(third, fourth))
     return lanes.largest_of_lanes(largest)
