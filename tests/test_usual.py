@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import nullcontext
+from itertools import count
 
 import numpy as np
 import pytest
@@ -226,6 +227,32 @@ def test_any_other_list_of_an_update_is_checked_as_ever(odd):
             assert one == other
         else:
             assert_same_bits(one, other)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_list_that_another_thread_shortens_is_an_error_or_whole(number):
+    """At each line of the way to the kernel; a tracing function stands for the other thread."""
+    outcomes, line = set(), 0
+    while True:
+        line, lists, lines = line + 1, lists_of("sgd"), count(1)
+
+        def other_thread(frame, event, argument, lists=lists, lines=lines, line=line):
+            if not frame.f_code.co_filename.endswith("update.py"):
+                return None
+            if event == "line" and next(lines) == line:
+                lists[number].pop()
+            return other_thread
+
+        before = sys.gettrace()
+        sys.settrace(other_thread)
+        try:
+            result = updated("sgd", lists)
+        finally:
+            sys.settrace(before)
+        if len(lists[number]) == 2:
+            break
+        outcomes.add(isinstance(result[0], str))
+    assert outcomes == {True, False}
 
 
 def test_plans_of_one_place_take_turns():

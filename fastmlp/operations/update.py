@@ -200,10 +200,12 @@ def _updated_usual(kernel: UpdateKernel, constants: tuple[float, ...], *lists: A
     """
     if not HAS_GIL:
         return False
-    for each in lists:
-        if type(each) is not list or len(each) != len(lists[0]) or not each:
-            return False
-    mine = [each[:] for each in lists]  # what they hold lives on, whatever other threads do
+    if any(type(each) is not list for each in lists):
+        return False
+    # What they hold lives on, and there are as many, whatever other threads do.
+    mine = [each[:] for each in lists]
+    if not mine[0] or any(len(each) != len(mine[0]) for each in mine):
+        return False
     table = np.empty((len(mine[0]), 1 + kernels.MOST_ARRAYS), np.int64)
     place_all = update_lists.place_all[table.dtype]
     kind, elements = place_all(
