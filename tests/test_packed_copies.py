@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from plans import accesses, race
 
 import fastmlp
 from fastmlp import reference
+from fastmlp.model import packed_copies
 from fastmlp.model.predictions import PackedCopies
 from fastmlp.plan import predict
 from fastmlp.plan.blocking import machine
@@ -139,6 +141,8 @@ HOLDERS = {
     "its elements": lambda model: model.flat_parameters.flat,
     "the list": lambda model: model.parameters,
     "a copy that shares": copy.copy,
+    "a weak reference": lambda model: weakref.ref(model.flat_parameters),
+    "a weak reference to W1": lambda model: weakref.ref(model.W1),
 }
 
 
@@ -156,6 +160,8 @@ def test_nothing_is_kept_while_somebody_holds_the_weights(holder):
             held[3, 4] = value
         elif holder == "a copy that shares":
             held.W1[3, 4] = value
+        elif isinstance(held, weakref.ref):
+            held()[3] = value
         else:
             (held[0] if holder == "the list" else held).T[..., 3] = value
         after = asked(model, x)
@@ -191,6 +197,20 @@ def test_a_thread_does_not_wait_for_another_that_makes_copies():
         assert not is_kept(model)
     assert_same_bits(asked(model, x), expected)
     assert is_kept(model)
+
+
+def test_threads_that_come_at_once_have_one_place(monkeypatch):
+    model, x = fastmlp.MLP(SIZES, rng=1), floats(3, (9, 30), np.float32)
+    model.predict(x)
+    copies, others = vars(model)["_packed_copies"], []
+
+    def while_another_thread_asks(*arguments):
+        monkeypatch.undo()
+        others.append(copies.place())
+        return kept_bytes(*arguments)
+
+    monkeypatch.setattr(packed_copies, "kept_bytes", while_another_thread_asks)
+    assert [copies.place()] == others
 
 
 def test_a_pickle_holds_no_copies_and_a_loaded_model_makes_its_own():

@@ -7,6 +7,7 @@ made when the same weights are asked for the second time.
 import itertools
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class PackedCopies:
         self._views = [f"W{layer}" for layer in range(1, len(attributes["sizes"]))]
         self._versions = itertools.count(1)
         self._version, self._seen, self._packed = 0, -1, -1
-        self._memory: Array | None = None
+        self._memory: list[Array] = []
 
     def lend(self) -> None:
         """Note that somebody has the weights. `next` is one step, even between threads."""
@@ -46,11 +47,15 @@ class PackedCopies:
     def version(self) -> int | None:
         """Return the version of the weights, or None while anybody else holds them."""
         version, named = self._version, self._attributes["_named"]
-        # The model, this object, and the views have them.
+        # The model, this object, and the views have them. A weak reference gives them to anybody.
         if sys.getrefcount(self.parameters) != _COUNT_OF_ONE + 1 + len(self._views):
+            return None
+        if weakref.getweakrefcount(self.parameters):
             return None
         for name in self._views:
             if sys.getrefcount(named[name]) != _COUNT_OF_ONE:
+                return None
+            if weakref.getweakrefcount(named[name]):
                 return None
         return version
 
@@ -69,9 +74,10 @@ class PackedCopies:
 
     def place(self) -> int:
         """Return the address of the copies."""
-        if self._memory is None:
+        if not self._memory:
             sizes, itemsize = self._attributes["sizes"], self.parameters.itemsize
             size = kept_bytes(sizes, itemsize, this_machine())
-            self._memory = np.empty(size + LINE, np.uint8)
-        address: int = self._memory.ctypes.data
+            self._memory.append(np.empty(size + LINE, np.uint8))
+        # Of threads that come at once, all take the first one's.
+        address: int = self._memory[0].ctypes.data
         return -(-address // LINE) * LINE
