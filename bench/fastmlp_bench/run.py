@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import environment
+
+if TYPE_CHECKING:
+    from .cases import Case
 
 RESULTS, PICTURES = Path("bench/results"), Path("docs/pictures")
 PAGES = [Path("README.md"), Path("docs/benchmarks.md")]  # some rows, and all of it
@@ -111,7 +114,6 @@ def measure_all(
     from tqdm import tqdm
 
     from . import cases, populations
-    from .limits import measure_limits
     from .measure import measure, missing
     from .providers import PROVIDERS
     from .results import case_name
@@ -137,10 +139,7 @@ def measure_all(
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     measured = chosen + points
-    limits = [
-        measure_limits(sorted({case.dtype for case in measured}), count)
-        for count in sorted({case.threads or threads for case in measured})
-    ]
+    limits = _limits(measured, threads)
     with tqdm(total=total, unit=" rounds", dynamic_ncols=True, disable=not sys.stderr) as bar:
         advance: Callable[[], Any] = bar.update
         for case in measured:
@@ -165,6 +164,16 @@ def measure_all(
         "memory": memory,
         "accuracy": accuracy,
     }
+
+
+def _limits(measured: Sequence["Case"], threads: int) -> list[dict[str, Any]]:
+    """Return the machine's limits for each number of threads that the cases have."""
+    from .limits import measure_limits
+
+    return [
+        measure_limits(sorted({case.dtype for case in measured}), count)
+        for count in sorted({case.threads or threads for case in measured})
+    ]
 
 
 def _rest(full: bool, failed: dict[str, str], bar: Any) -> tuple[list[Any], list[Any]]:
