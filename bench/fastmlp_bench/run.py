@@ -139,7 +139,6 @@ def measure_all(
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     measured = chosen + points
-    limits = _limits(measured, threads)
     with tqdm(total=total, unit=" rounds", dynamic_ncols=True, disable=not sys.stderr) as bar:
         advance: Callable[[], Any] = bar.update
         for case in measured:
@@ -159,7 +158,7 @@ def measure_all(
         "full": full,
         "missing": missing() | left_out,
         "failed": failed,
-        "limits": limits,
+        "limits": _limits(measured, threads),
         "rows": rows,
         "memory": memory,
         "accuracy": accuracy,
