@@ -131,8 +131,9 @@ def measure_all(
     starts = wanted(case_name(*STARTUP))
     if not chosen and not starts:
         raise ValueError(f"--only: expected part of a row's name, got {only!r}")
-    points = cases.curves(full, threads) + populations.curve(full)
-    points = [] if only or not curves else points
+    points: list[cases.Case] = []
+    if curves and not only:
+        points = cases.curves(full, threads) + populations.curve(full)
     table_rounds, curve_rounds = ROUNDS[full]
     total = len(chosen) * table_rounds + len(points) * curve_rounds
     total += (STARTUP_ROUNDS[full] + 3) * starts
@@ -145,13 +146,10 @@ def measure_all(
             bar.set_description(case.series or case.name)
             rounds = curve_rounds if case.series else table_rounds
             rows += measure(case, rounds, threads, failed, advance, providers)
-        memory: list[Any] = []
-        accuracy: list[Any] = []
         if starts:
             bar.set_description("start-up")
             rows += measure_startup(full, STARTUP_ROUNDS[full], threads, failed, advance, providers)
-        if curves and not only:
-            memory, accuracy = _rest(full, failed, bar)
+        memory, accuracy = _rest(full, failed, bar) if curves and not only else ([], [])
     return {
         "machine": environment.machine(threads),
         "versions": environment.versions(),
