@@ -7,11 +7,13 @@ import resource
 import signal
 import subprocess
 import sys
+import tracemalloc
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pytest
 from helpers import DTYPES, floats, with_threads
 from numpy.lib.stride_tricks import as_strided
 
@@ -186,6 +188,26 @@ def run_epoch():
     print(peak_bytes() - before)
 
 
+def run_without_room():
+    """Print by how many bytes a product without room for its second result lets NumPy's grow."""
+    fastmlp.set_num_threads(1)
+    matmul = fastmlp.Matmul()
+    x, W, grad_y = (np.ones(shape, "f4") for shape in ((512, 4096), (4096, 1500), (512, 1500)))
+    matmul.mem = {"x": x, "W": W}
+    results = [matmul.backward(grad_y), matmul.backward(grad_y)]
+    tracemalloc.start()
+    grown = []
+    for _ in range(2):  # NumPy counts what it did not get at the address 0: once
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2 * x.nbytes, resource.RLIM_INFINITY))
+        with suppress(MemoryError):
+            while True:  # what was free before is there, too
+                before = tracemalloc.get_traced_memory()[0]
+                results.append(matmul.backward(grad_y))
+        grown.append(tracemalloc.get_traced_memory()[0] - before)
+    print(grown[1])
+
+
 def _run(function):
     """The run of one of the functions above in a process of its own."""
     return subprocess.run(
@@ -218,3 +240,10 @@ def test_an_epoch_takes_memory_for_a_batch_not_for_the_samples():
     assert run.returncode == 0, run.stderr
     # Draws, order, labels and losses take 44 bytes a sample while they are made; x takes 512.
     assert 0 < int(run.stdout) < 80 * LARGE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
+def test_no_room_for_a_result_leaves_none_of_the_others():
+    run = _run(run_without_room)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) < 100_000  # the first takes 8 MB

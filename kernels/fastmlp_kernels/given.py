@@ -215,18 +215,23 @@ def _new_array(typing_context, kind, axes, rows, columns):
 
 
 @jit
-def new_array(kind, axes, rows, columns):
-    """A new C-contiguous array of `axes` axes, two at most, as an item."""
+def new_array(kind, axes, rows, columns, beside):
+    """A new C-contiguous array of `axes` axes, two at most, as an item.
+
+    beside: the result that was made before it, which goes where there is no room; or none().
+    """
     made = _new_array(kind, axes, rows, columns)
     if is_none(made):
+        if not is_none(beside):
+            let_go(beside)
         raise MemoryError("expected room for a result, got none; use smaller batches")
     return made
 
 
 @jit
-def like(array):
-    """A new array of the same shape, two axes at most, and dtype."""
-    return new_array(array.kind, array.axes, array.rows, array.columns)
+def like(array, beside):
+    """A new array of the same shape, two axes at most, and dtype; beside: see `new_array`."""
+    return new_array(array.kind, array.axes, array.rows, array.columns, beside)
 
 
 @intrinsic

@@ -164,7 +164,7 @@ def forward_of_usual(plans, x, W, b, out, num_threads, memory):
         apart = _are_apart(out, x) and _are_apart(out, W) and _are_apart(out, b)
         if not (apart and _fits(out, plan.place, 2)):
             return answer
-    y = same(out) if out.axes != NOTHING else new_array(x.kind, TWO, x.rows, W.columns)
+    y = same(out) if out.axes != NOTHING else new_array(x.kind, TWO, x.rows, W.columns, none())
     _run_without_gil(plan, memory, x.place, W.place, read(y).place, b.place, NONE, NONE)
     return y
 
@@ -175,8 +175,8 @@ def backward_of_usual(plans, x, W, grad_y, y, num_threads, memory):
     plan, is_found, answer = _find(plans, x, W, num_threads, memory)
     if not (is_found and _fits(grad_y, plan.place, 2) and _fits(y, plan.place, 5)):
         return answer, none()
-    grad_x = new_array(x.kind, TWO, x.rows, x.columns)
-    grad_W = new_array(x.kind, TWO, _argument(plan.place, 4).rows, W.columns)
+    grad_x = new_array(x.kind, TWO, x.rows, x.columns, none())
+    grad_W = new_array(x.kind, TWO, _argument(plan.place, 4).rows, W.columns, grad_x)
     _run_without_gil(
         plan, memory, x.place, W.place, grad_y.place, read(grad_x).place, read(grad_W).place,
         y.place,

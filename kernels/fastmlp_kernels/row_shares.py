@@ -86,8 +86,8 @@ def of_usual(words, x, grad_y, scalar):
         return none(), none()
     if it.inputs == 2 and not (is_packed(grad_y, x.kind) and have_one_shape(x, grad_y)):
         return none(), none()
-    result = like(x)
-    other = like(x) if it.results == 2 else none()
+    result = like(x, none())
+    other = like(x, result) if it.results == 2 else none()
     second = third = read(result).place
     if it.inputs == 2:
         second = grad_y.place
