@@ -27,7 +27,8 @@ class PackedCopies:
 
     attributes: the model's own. Whoever takes the weights or a view of them calls `lend` when he
     has it: as long as the version stays the same, and nobody else holds one, nobody has written.
-    An address that was taken of them, as `flat_parameters.ctypes.data`, isn't seen.
+    An address that was taken of them, as `flat_parameters.ctypes.data`, isn't seen, nor who takes
+    them from `vars(model)`.
     """
 
     def __init__(self, attributes: dict[str, Any]) -> None:
