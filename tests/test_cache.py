@@ -19,6 +19,12 @@ hits = mean.compiled(values.dtype).stats.cache_hits
 mean[values.dtype](values, total)
 print(total[0], "loaded" if hits else "compiled")
 """
+# What compiles Numba's own functions and what tells of compiling would raise.
+LOADED = """
+import threading
+from numba.core.runtime import nrtdynmod
+nrtdynmod.compile_nrt_functions = threading.Timer = None
+"""
 
 
 @pytest.fixture
@@ -29,11 +35,11 @@ def kernels(tmp_path):
     return Path(shutil.copytree(KERNELS, copy, ignore=ignored))
 
 
-def mean(kernels):
+def mean(kernels, before=""):
     """The mean of 1, 2 and 6 in a new process, and whether that has loaded or compiled it."""
     environment = {"PYTHONPATH": str(kernels.parent), "NUMBA_CACHE_DIR": str(kernels.parent)}
     run = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", before + SCRIPT],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -56,6 +62,11 @@ def test_a_changed_source_is_compiled_again(kernels):
     assert mean(kernels) == "3.0 loaded"
     cpu.write_text(cpu.read_text() + "\n")
     assert mean(kernels) == "3.0 compiled"
+
+
+def test_loading_compiles_nothing_and_starts_no_thread(kernels):
+    assert mean(kernels) == "3.0 compiled"
+    assert mean(kernels, LOADED) == "3.0 loaded"
 
 
 def test_every_source_is_part_of_the_digest_of_all_that_import_it(kernels, monkeypatch):

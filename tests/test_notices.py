@@ -21,6 +21,7 @@ notices.ANNOUNCED_SECONDS = 0.05
 with jit.expect_kernels(4):  # of which one was compiled before
     for seconds in (0.0, 0.5, 0.0):
         with jit._Compiling():
+            notices.progress.begin()
             time.sleep(seconds)
 assert notices.progress.bar is None
 with jit._Compiling():

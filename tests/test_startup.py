@@ -88,3 +88,8 @@ def test_which_process_is_the_command_line(program, started_as, expected, monkey
 def test_other_errors_are_shown_as_python_shows_them(capsys):
     startup.show_in_one_line(ValueError, ValueError("another"), None)
     assert capsys.readouterr().err == "ValueError: another\n"
+
+
+def test_what_has_no_mask_needs_no_module_of_masks():
+    code = "import sys; from fastmlp.checks import *; plain_array('x', 1.0); print(*sys.modules)"
+    assert "numpy.ma" not in run(["-c", code]).stdout.split()

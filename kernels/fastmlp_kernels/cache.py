@@ -29,10 +29,11 @@ import llvmlite
 import llvmlite.binding as llvm
 import numba
 from numba.core import caching
+from numba.core.runtime import _nrt_python
 from numba.core.runtime.nrt import rtsys
 
 from fastmlp_kernels.cpu import vector_bits
-from fastmlp_kernels.notices import log_once, logger
+from fastmlp_kernels.notices import log_once, logger, progress
 
 if sys.platform == "win32":
     import msvcrt
@@ -143,10 +144,15 @@ class _Implementation(caching.CompileResultCacheImpl):
         (name, kind, (machine_code, bitcode)), *rest, environments = super().reduce(cres)
         # Of a function without constants nobody reads the environment, which names its module.
         environments = tuple(each for each in environments if each.consts)
-        return (name, kind, (machine_code, _symbols(cres))), *rest, environments, bitcode
+        parts = (name, kind, (machine_code, _symbols(cres)))
+        return parts, *rest, environments, bitcode, _calls_runtime(cres)
 
     def rebuild(self, target_context: Any, payload: Any) -> Any:
-        *payload, bitcode = payload
+        *payload, bitcode, calls_runtime = payload
+        if calls_runtime:
+            rtsys.initialize(target_context)
+        else:
+            _add_allocator()
         cres = super().rebuild(target_context, payload)
         library = cres.library
         library._shared_module = None
@@ -171,6 +177,23 @@ def _symbols(cres: Any) -> bytes:
     text = "\n".join(f'@"{symbol}" = global i8 0' for symbol in defined)
     bitcode: bytes = llvm.parse_assembly(text).as_bitcode()
     return bitcode
+
+
+def _calls_runtime(cres: Any) -> bool:
+    """Tell whether the machine code calls what Numba compiles for counting references."""
+    compiled = {function.name for function in rtsys.library.get_defined_functions()}
+    called = (f.name for f in cres.library._final_module.functions if f.is_declaration)
+    return not compiled.isdisjoint(called)
+
+
+@cache
+def _add_allocator() -> None:
+    """Let machine code find the allocator of arrays.
+
+    Numba's rtsys.initialize compiles functions for it besides, in 15 ms: code has its own copies.
+    """
+    for name, address in _nrt_python.c_helpers.items():
+        llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
 
 class KernelFiles:
@@ -286,6 +309,7 @@ class KernelCache(caching.FunctionCache):
         path = self._cache_file.path(self._index_key(sig, target_context.codegen()))
         found = self._read(sig, target_context, path)
         if found is None:
+            progress.begin()  # not before: a thread for each takes as long as to load them
             _lock(path)
             found = self._read(sig, target_context, path)  # another may have written it meanwhile
             if found is not None:
@@ -296,8 +320,7 @@ class KernelCache(caching.FunctionCache):
     def _read(self, sig: Any, target_context: Any, path: Path) -> Any:
         try:
             # Numba's own load_overload first loads all that compiling needs, which takes longer
-            # than everything else here. Loaded code needs the allocator of arrays only.
-            rtsys.initialize(target_context)
+            # than everything else here.
             return self._load_overload(sig, target_context)
         except OSError:  # nothing there to read; saving says if that is so for good
             return None

@@ -105,8 +105,6 @@ class Kernel(dict[np.dtype[Any], Callable[..., Any]]):
             # Starts Numba's threads. A cached kernel that calls a parallel function needs symbols,
             # which Numba loads by itself only for the parallel function.
             _launch_threads()
-            # A first call imports np.ma in here. A child forked meanwhile would wait for ever.
-            numba.typeof(np.empty(0, dtype))
             flags = FLAGS | {"parallel": self.parallel, "nogil": not self.holds_gil}
             dispatcher = numba.njit(**flags)(self.function)
             dispatcher._cache = KernelCache(self.function)
@@ -148,17 +146,12 @@ class _Compiling:
                 "in plain NumPy"
             )
         _one_compiles.acquire()
-        try:
-            self.start = time.perf_counter()
-            self.timer = progress.begin()
-        except BaseException:
-            _one_compiles.release()
-            raise
+        self.start = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         try:
             release_locks()  # where it was interrupted
-            progress.end(self.timer, time.perf_counter() - self.start)
+            progress.end(time.perf_counter() - self.start)
         finally:
             _one_compiles.release()
 

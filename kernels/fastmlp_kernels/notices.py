@@ -28,19 +28,23 @@ class Progress:
         self.seconds = 0.0
         self.folder: Callable[[], object] = str
         self.bar: Any = None
+        self.timer: threading.Timer | None = None
         self.lock = threading.Lock()
 
-    def begin(self) -> threading.Timer:
-        """Say in a second, if that isn't cancelled, that something is compiled."""
-        timer = threading.Timer(max(0.0, ANNOUNCED_SECONDS - self.seconds), self.announce)
-        timer.daemon = True
-        with suppress(RuntimeError):  # no thread to be had is no reason to stop
-            timer.start()
-        return timer
+    def begin(self) -> None:
+        """Say in a second, if the kernel hasn't ended by then, that something is compiled."""
+        if self.timer is None:
+            left = max(0.0, ANNOUNCED_SECONDS - self.seconds)
+            self.timer = threading.Timer(left, self.announce)
+            self.timer.daemon = True
+            with suppress(RuntimeError):  # no thread to be had is no reason to stop
+                self.timer.start()
 
-    def end(self, timer: threading.Timer, seconds: float) -> None:
+    def end(self, seconds: float) -> None:
         """Count a kernel."""
-        timer.cancel()
+        timer, self.timer = self.timer, None
+        if timer is not None:
+            timer.cancel()
         with self.lock:
             self.seconds, self.done = self.seconds + seconds, self.done + 1
             self._show()
