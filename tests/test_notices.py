@@ -18,7 +18,7 @@ if "log" in sys.argv:
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO)
 notices.progress.shown = "bar" in sys.argv
 notices.ANNOUNCED_SECONDS = 0.05
-with jit.expect_kernels(4):  # of which one was compiled before
+with notices.expect_kernels(4):  # of which one was compiled before
     for seconds in (0.0, 0.5, 0.0):
         with jit._Compiling():
             notices.progress.begin()

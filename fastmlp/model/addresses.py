@@ -6,24 +6,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels import (
-    activations,
-    execute,
-    heads,
-    losses,
-    norm,
-    product_walk,
-    record,
-    rows,
-    sparse,
-    sparse_walk,
-    step_loss,
-    weights,
-    zeros,
-)
+from fastmlp_kernels import record
 from fastmlp_kernels.cpu import architecture, vector_bits
-from fastmlp_kernels.jit import expect_kernels
-from fastmlp_kernels.microkernel import tile_kernel
+from fastmlp_kernels.late import Late
+from fastmlp_kernels.notices import expect_kernels
 
 from ..checks import Array
 from ..plan.blocking import Machine, machine
@@ -46,6 +32,13 @@ ARGUMENTS: dict[Planner, Callable[[Layout], list[Argument]]] = {
 }
 
 MOST_PRODUCTS = 1024
+# Kernels by the module that has their makers; of those above the arguments, below dtypes alone.
+_WITHOUT_DTYPE = {"product": "product_walk", "gather": "rows", "move": "rows"}
+_BY_DTYPE = {
+    **{"sparse": "sparse_walk", "find": "zeros", "watch": "zeros", "rates": "weights"},
+    **{"loss": "step_loss", "argmax": "step_loss", "softmax": "heads", "join": "rows"},
+    **{"gate": "rows", "add": "rows", "squares": "norm", "clip": "norm"},
+}
 DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
 
 
@@ -66,9 +59,11 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
         for kind in sorted(plan.kinds):
             words[record.KERNELS + record.OPCODES[kind]] = _kernel(kind, dtype)
         for vectors in sorted(plan.vectors):
-            words[record.ROWS_KERNELS + vectors] = sparse.rows_kernel(dtype, vectors)
+            words[record.ROWS_KERNELS + vectors] = _address("sparse", "rows_kernel", dtype, vectors)
         for number in sorted(plan.shapes):
-            words[record.TILES + number] = tile_kernel(dtype, *this_machine().shapes[number])
+            words[record.TILES + number] = _address(
+                "microkernel", "tile_kernel", dtype, *this_machine().shapes[number]
+            )
     return words
 
 
@@ -103,7 +98,7 @@ def product_plan(plan: Planner, *layout: Any) -> PlannedProduct | None:
     size = record.team_bytes(key.threads) + key.threads * planned.own + planned.buffers
     room = record.SHARED_WORDS + size // 8 + record.LINE // 8
     own[record.ROOM] = room
-    own[record.WORKER] = execute.worker()
+    own[record.WORKER] = worker()
     work = math.prod(key.x_shape) * key.W_shape[1]
     always_serial = key.threads == 1 and work < SMALLEST_PARALLEL_WORK
     call[: record.CALL_HEAD] = dtype.num, 0 if always_serial else key.threads
@@ -120,38 +115,35 @@ def compile_all(dtype: np.dtype[Any]) -> None:
         for kind in record.OPCODES:
             _kernel(kind, dtype)
         for count in vectors:
-            sparse.rows_kernel(dtype, count)
+            _address("sparse", "rows_kernel", dtype, count)
         for shape in shapes:
-            tile_kernel(dtype, *shape)
+            _address("microkernel", "tile_kernel", dtype, *shape)
+
+
+def worker() -> int:
+    """Return the address of what each thread runs."""
+    return _address("execute", "worker")
 
 
 def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
     """Return the address of the kernel of an operation."""
     if kind in STATES:
-        return int(weights.update_kernel(dtype, kind))
+        return _address("weights", "update_kernel", dtype, kind)
     if kind in record.ACTIVATIONS:
-        return int(activations.activate_kernel(dtype, kind))
+        return _address("activations", "activate_kernel", dtype, kind)
     if kind in record.TARGET_LOSSES:
-        return int(losses.target_loss_kernel(dtype, kind))
+        return _address("losses", "target_loss_kernel", dtype, kind)
     if kind in record.HEADS:
-        return int(heads.head_kernel(dtype, kind))
-    lanes = this_machine().lanes(dtype.itemsize)
-    makers: dict[str, Any] = {
-        "product": product_walk.product_kernel,
-        "gather": rows.gather_kernel,
-        "move": rows.move_kernel,
-        "sparse": lambda: sparse_walk.sparse_walk_kernel(dtype),
-        "find": lambda: zeros.find_kernel(dtype),
-        "watch": lambda: zeros.watch_kernel(dtype),
-        "pack": lambda: weights.pack_kernel(dtype, lanes),
-        "rates": lambda: weights.rates_kernel(dtype),
-        "loss": lambda: step_loss.loss_kernel(dtype),
-        "argmax": lambda: step_loss.argmax_kernel(dtype),
-        "softmax": lambda: heads.softmax_kernel(dtype),
-        "join": lambda: rows.join_kernel(dtype),
-        "gate": lambda: rows.gate_kernel(dtype),
-        "add": lambda: rows.add_kernel(dtype),
-        "squares": lambda: norm.squares_kernel(dtype),
-        "clip": lambda: norm.clip_kernel(dtype),
-    }
-    return int(makers[kind]())
+        return _address("heads", "head_kernel", dtype, kind)
+    if kind == "pack":
+        lanes = this_machine().lanes(dtype.itemsize)
+        return _address("weights", "pack_kernel", dtype, lanes)
+    if kind in _WITHOUT_DTYPE:
+        return _address(_WITHOUT_DTYPE[kind], f"{kind}_kernel")
+    maker = "sparse_walk_kernel" if kind == "sparse" else f"{kind}_kernel"
+    return _address(_BY_DTYPE[kind], maker, dtype)
+
+
+def _address(module: str, maker: str, *arguments: Any) -> int:
+    """Return the address that a maker of a module of kernels gives for the arguments."""
+    return int(getattr(Late(module), maker)(*arguments))

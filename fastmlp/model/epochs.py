@@ -5,8 +5,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels import execute, record
+from fastmlp_kernels import record
 from fastmlp_kernels.cpu import vector_bits
+from fastmlp_kernels.late import Late
 
 from ..checks import Array
 from ..plan.step import MOST_PLANS, plan_training
@@ -19,9 +20,11 @@ from ..plan.ways import (
     goes_by_groups,
     run_of_leaves,
 )
-from .addresses import DTYPES, shared_words, this_machine
+from .addresses import DTYPES, shared_words, this_machine, worker
 from .fit_checks import Schedule
 from .losses import loss_of
+
+execute = Late("execute")
 
 if TYPE_CHECKING:
     from .estimator import Estimator
@@ -180,7 +183,7 @@ def prepare(training: Training) -> Prepared:
     words[record.RATE], words[record.LAST_ROWS] = plan.buffers, training.last
     size = record.LINE + record.team_bytes(plan.threads) + plan.threads * plan.own + plan.buffers
     watches = "watch" in plan.kinds
-    return Prepared(plan, words, size, watches, execute.train[dtype], execute.worker())
+    return Prepared(plan, words, size, watches, execute.train[dtype], worker())
 
 
 def steps_of(model: "Estimator", schedule: Schedule, constants: Array) -> Steps:

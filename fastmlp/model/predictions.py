@@ -4,7 +4,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels import execute, record
+from fastmlp_kernels import record
+from fastmlp_kernels.late import Late
 
 from ..checks import Array
 from ..plan.predict import (
@@ -21,10 +22,12 @@ from ..plan.table import Plan
 from ..reference.losses import Loss
 from ..scratch import NONE, scratch
 from ..threads import Share, threads_for
-from .addresses import shared_words, this_machine
+from .addresses import shared_words, this_machine, worker
 from .goals import Goal
 from .losses import CROSS_ENTROPY
 from .packed_copies import PackedCopies
+
+execute = Late("execute")
 
 # What `Predictor.run` tells, a bit each: the results are written; x holds NaN or inf; a class is
 # below 0. The rest is how many samples had their label as first largest logit.
@@ -154,7 +157,7 @@ def predictor(
     lanes = machine.lanes(dtype.itemsize)
     must_pack = any(machine.pays_to_pack(0, columns, lanes) for columns in sizes[1:])
     head = np.zeros(execute.HEAD, np.int64)
-    head[execute.CODE], head[execute.PLACE] = execute.worker(), parameters.ctypes.data
+    head[execute.CODE], head[execute.PLACE] = worker(), parameters.ctypes.data
     head[execute.INPUTS], head[execute.MOST_FEW] = sizes[0], 0 if must_pack else machine.wide_rows
     head[execute.FEWEST_MANY] = 0 if must_pack else machine.pack_rows
     each = math.prod(goal.shape)

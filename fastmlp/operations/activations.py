@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from fastmlp_kernels import activations as kernels
+from fastmlp_kernels.late import Late
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
@@ -10,6 +10,8 @@ from ..checks import Array, like, real_arrays, remembered
 from ..reference.activations import Identity as Identity
 from .relu import Relu
 from .rowwise import Rowwise
+
+kernels = Late("activations")
 
 
 class _Activation:
@@ -21,8 +23,8 @@ class _Activation:
 
     def __init_subclass__(cls) -> None:
         name, work = cls._name, 1 if cls._kept == "out" else cls._work
-        cls._forward = Rowwise(kernels.forward[name], cls._work)
-        cls._backward = Rowwise(kernels.backward[name], work, inputs=2)
+        cls._forward = Rowwise(lambda: kernels.forward[name], cls._work)
+        cls._backward = Rowwise(lambda: kernels.backward[name], work, inputs=2)
 
     def __init__(self) -> None:
         self.mem: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels import matmul as kernels
+from fastmlp_kernels.late import Late
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
@@ -20,8 +20,10 @@ from ..checks import (
 from ..plan.matmul import plan_backward, plan_forward
 from .product import Product, with_contiguous_rows, written
 
-_FORWARD = Product(kernels.forward, kernels.forward_of_usual, plan_forward)
-_BACKWARD = Product(kernels.backward, kernels.backward_of_usual, plan_backward)
+kernels = Late("matmul")
+
+_FORWARD = Product(kernels, "forward", plan_forward)
+_BACKWARD = Product(kernels, "backward", plan_backward)
 
 
 class Matmul:

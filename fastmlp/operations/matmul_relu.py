@@ -4,7 +4,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels import matmul_relu as kernels
+from fastmlp_kernels.late import Late
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy
@@ -21,14 +21,16 @@ from ..checks import (
 from ..plan.matmul import plan_backward, plan_forward
 from .product import Product, with_contiguous_rows, written
 
+kernels = Late("matmul_relu")
+
 # By the flags with_bias, relu, and gate of forward.
 _FORWARD = {
-    flags: Product(kernels.forward, kernels.forward_of_usual, plan_forward, *flags)
+    flags: Product(kernels, "forward", plan_forward, *flags)
     for flags in product((False, True), repeat=3)
 }
 _RELU, _RELU_OF_BIASED = _FORWARD[False, True, False], _FORWARD[True, True, False]
 _BACKWARD, _BACKWARD_OF_BIASED = (
-    Product(kernels.backward, kernels.backward_of_usual, plan_backward, with_bias, True)
+    Product(kernels, "backward", plan_backward, with_bias, True)
     for with_bias in (False, True)
 )
 

@@ -7,6 +7,7 @@ before. The kernel itself looks whether they are: so the way there takes 0.3 us,
 from typing import Any
 
 import numpy as np
+from fastmlp_kernels.late import Late
 from fastmlp_kernels.record import USUAL_PLACES, usual_place
 
 from .. import threads
@@ -20,11 +21,14 @@ Gradients = tuple[Array, Array]
 
 
 class Product:
-    """A kind of product: its kernels, its planner, and the flags of its Layout."""
+    """A kind of product: its kernels, its planner, and the flags of its Layout.
 
-    def __init__(self, kernel: Any, of_usual: Any, planner: Planner, *flags: bool) -> None:
-        self.kernel, self.of_usual, self.planner, self.flags = kernel, of_usual, planner, flags
-        self.call: Any = None  # of_usual, compiled, as soon as there is a plan
+    kernels: their module; name: "forward" or "backward".
+    """
+
+    def __init__(self, kernels: Late, name: str, planner: Planner, *flags: bool) -> None:
+        self.kernels, self.name, self.planner, self.flags = kernels, name, planner, flags
+        self.call: Any = None  # the kernel of usual arrays, compiled, as soon as there is a plan
         # By place: the words of plans for usual arrays; of each, the work and the memory.
         self.plans: list[Array | None] = [None] * USUAL_PLACES
         self.needs = [(0, 0)] * USUAL_PLACES
@@ -74,12 +78,13 @@ class Product:
             self.run(_in_elements(x), _in_elements(W), _in_elements(y), *others)
             return
         words, room, is_packed = found
-        unchanged(self.kernel[x.dtype](words, scratch(room), x, W, y, *others))
+        run = getattr(self.kernels, self.name)[x.dtype]
+        unchanged(run(words, scratch(room), x, W, y, *others))
         if is_packed and threads.HAS_GIL:
             M, K = x.shape
             place = usual_place(M, K, W.shape[1])
             self.needs[place], self.plans[place] = (work, room), words
-            self.call = self.of_usual[x.dtype]
+            self.call = getattr(self.kernels, f"{self.name}_of_usual")[x.dtype]
 
 
 def _strides(x: Array) -> Pair:

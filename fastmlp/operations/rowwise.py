@@ -4,27 +4,31 @@ Usual ones are C-contiguous, of NumPy's own class and one dtype, and of so littl
 thread does it. The kernel itself looks whether they are: the way there takes 0.2 us, not 1.5.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from fastmlp_kernels.late import Late
 from fastmlp_kernels.record import ROWWISE_FIELDS
-from fastmlp_kernels.row_shares import RowsKernel, of_usual
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, unchanged
 from ..threads import HAS_GIL, SMALLEST_PARALLEL_WORK, threads_for
 
+row_shares = Late("row_shares")
+
 
 class Rowwise:
     """An operation's kernel, and what its calls have in common.
 
+    kernel: returns it, for the first call, which needs Numba.
     work: the multiply-adds that an element costs, 0 for the number of columns. inputs, results: how
     many arrays it is given and makes. is_matrix: x has two axes, and at least one column.
     """
 
     def __init__(
         self,
-        kernel: RowsKernel,
+        kernel: Callable[[], Any],
         work: int = 1,
         inputs: int = 1,
         results: int = 1,
@@ -49,12 +53,12 @@ class Rowwise:
     def run(self, first: Array, second: Array, third: Array, scalar: float = 0.0) -> None:
         """Run the kernel for contiguous arrays (rows, width) that have been checked."""
         dtype = first.dtype
-        compiled = self.kernel[dtype]
+        compiled = self.kernel()[dtype]
         threads = threads_for(first.size * (self.work or first.shape[1]))
         unchanged(compiled(first, second, third, scalar, threads))
         self.words[ROWWISE_FIELDS.index(dtype.name)] = compiled.args[0]
         if HAS_GIL:
-            self.call = of_usual[dtype]
+            self.call = row_shares.of_usual[dtype]
 
     def run_flat(self, x: Array, grad_y: Array | None = None, scalar: float = 0.0) -> Array:
         """Return the result for arrays of any axes and strides that have been checked."""

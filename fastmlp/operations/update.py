@@ -9,9 +9,7 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels import update as kernels
-from fastmlp_kernels import update_lists
-from fastmlp_kernels.update import UpdateKernel
+from fastmlp_kernels.late import Late
 
 from ..checks import FLOATS, Array
 from ..threads import HAS_GIL, threads_for
@@ -25,6 +23,8 @@ from .update_checks import (
     updatable,
     weight_decay_number,
 )
+
+kernels, update_lists = Late("update"), Late("update_lists")
 
 # An element takes about as long as eight multiply-adds: 0.13 ns on one core of an EPYC 9005.
 WORK_PER_ELEMENT = 8
@@ -164,7 +164,7 @@ def _power(base: float, exponent: int) -> float:
 
 
 def _update(
-    kernel: UpdateKernel, constants: tuple[float, ...], params: Any, grads: Any, **states: Any
+    kernel: Any, constants: tuple[float, ...], params: Any, grads: Any, **states: Any
 ) -> None:
     """Run `kernel` on the rows of the lists, in one call for each dtype."""
     if _updated_usual(kernel, constants, params, grads, *states.values()):
@@ -193,7 +193,7 @@ def _update(
         array[...] = copy
 
 
-def _updated_usual(kernel: UpdateKernel, constants: tuple[float, ...], *lists: Any) -> bool:
+def _updated_usual(kernel: Any, constants: tuple[float, ...], *lists: Any) -> bool:
     """Run `kernel` if the lists are of usual arrays, and tell whether it did.
 
     The compiled call looks whether they are. Checks in Python took 10 us for four small parameters.

@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import llvmlite.binding as llvm
-from numba.core.registry import cpu_target
 
 VARIABLE = "FASTMLP_VECTOR_BITS"
 WIDTHS = (512, 256, 128, 0)
@@ -64,7 +63,7 @@ def has_fma() -> bool:
 
 def stalls_on_subnormals() -> bool:
     """Return whether the CPU multiplies subnormal numbers in microcode, as Intel's do."""
-    name = cpu_target.target_context.codegen().magic_tuple()[1]
+    name = _target()[1]
     is_amd = name.startswith(("znver", "bdver", "btver", "amdfam"))
     return architecture() == "x86_64" and not is_amd
 
@@ -82,8 +81,16 @@ def _widest_vector_bits() -> int:
 
 def _machine_code(module: str) -> str:
     """Return `module` (LLVM IR) in the assembly of the CPU that Numba compiles for."""
-    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
+    triple, cpu, features = _target()
     target = llvm.Target.from_triple(triple)
     machine = target.create_target_machine(cpu=cpu, features=features, opt=2)
     code: str = machine.emit_assembly(llvm.parse_assembly(module))
     return code
+
+
+def _target() -> tuple[str, str, str]:
+    """Return the triple, the CPU and its features that Numba compiles for."""
+    from numba.core.registry import cpu_target  # which takes half of a program's start
+
+    target: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
+    return target

@@ -4,22 +4,19 @@
 on first use, once for each dtype, whatever the layout of the arrays (see `view` and `result`).
 """
 
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
 from numba.core import types
 from numba.core.ccallback import CFunc
-from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc.parallel import _launch_threads
 
 from fastmlp_kernels.cache import KernelCache, cache_folder, release_locks
 from fastmlp_kernels.callee import CalleeCompiler
+from fastmlp_kernels.late import one_compiles
 from fastmlp_kernels.notices import progress
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -132,9 +129,6 @@ def address_of(function: Callable[..., None], signature: Signature) -> int:
     return int(callback.address)
 
 
-_one_compiles = threading.RLock()
-
-
 class _Compiling:
     """Compile or load a kernel, one thread at a time, and show that it takes long."""
 
@@ -145,7 +139,7 @@ class _Compiling:
                 "NUMBA_DISABLE_JIT=1; unset it, or take fastmlp.reference: the same names and bits "
                 "in plain NumPy"
             )
-        _one_compiles.acquire()
+        one_compiles.acquire()
         self.start = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
@@ -153,36 +147,7 @@ class _Compiling:
             release_locks()  # where it was interrupted
             progress.end(time.perf_counter() - self.start)
         finally:
-            _one_compiles.release()
-
-
-@contextmanager
-def expect_kernels(count: int) -> Iterator[None]:
-    """Ask for up to so many kernels in the block: the bar counts them."""
-    progress.expected = progress.done + count
-    try:
-        yield
-    finally:
-        progress.close()
+            one_compiles.release()
 
 
 progress.folder = cache_folder
-
-
-def _wait_for_compilers() -> None:
-    """Before a fork: a child would wait for ever for a lock that another thread had."""
-    _one_compiles.acquire()
-    global_compiler_lock.acquire()
-    progress.lock.acquire()
-
-
-def _go_on() -> None:
-    progress.lock.release()
-    global_compiler_lock.release()
-    _one_compiles.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_wait_for_compilers, after_in_parent=_go_on, after_in_child=_go_on
-    )

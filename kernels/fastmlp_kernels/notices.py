@@ -4,8 +4,8 @@ import atexit
 import logging
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -82,3 +82,13 @@ def _log_at_exit(progress: Progress) -> None:
 
 
 progress = Progress()
+
+
+@contextmanager
+def expect_kernels(count: int) -> Iterator[None]:
+    """Ask for up to so many kernels in the block: the bar counts them."""
+    progress.expected = progress.done + count
+    try:
+        yield
+    finally:
+        progress.close()
