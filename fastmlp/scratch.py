@@ -33,3 +33,9 @@ def scratch(size: int) -> Array:
         if size <= MOST_KEPT:
             _here.kept = kept
     return kept
+
+
+def kept_scratch() -> Array:
+    """Return memory for this thread's next call, as much as it has had: MOST_OWN int64 or more."""
+    kept = _here.kept
+    return kept if kept.size else scratch(MOST_OWN)

@@ -38,7 +38,13 @@ def default_limit() -> Limit:
 
 @cache
 def most_threads() -> int:
-    """Return Numba's number of threads; where it isn't installed, what it would be."""
+    """Return Numba's number of threads; where it isn't imported, what it would be."""
+    asked = os.environ.get("NUMBA_NUM_THREADS")
+    if "numba" not in sys.modules and not os.path.exists(".numba_config.yaml"):
+        if asked is None:
+            return _cores()
+        if asked.isdecimal() and int(asked) > 0:
+            return int(asked)
     try:
         import numba
     except ImportError:

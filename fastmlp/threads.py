@@ -12,10 +12,13 @@ from .thread_limits import default_limit, logger, most_threads
 # Starting a parallel region costs 1 to 3 us; below this many multiply-adds (about 4 us of one
 # core's work) a call stays serial.
 SMALLEST_PARALLEL_WORK = 1 << 18
+# Importing Numba takes 0.15 to 0.2 s, which two cores save in the training of so much.
+WORTH_LOADING = 1 << 30
 
 # Compiled code that reads arrays while nothing else runs Python needs the lock that sees to it.
 HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
+_alone = 0  # multiply-adds of calls that were left to one thread
 _num_threads: int | None = None  # until set_num_threads, what the process may use
 # What `threads_for` gives for any work, or 0 where that depends.
 for_any_work = 0
@@ -76,13 +79,28 @@ def at_most(num_threads: int | None) -> Iterator[None]:
         _here.most = before
 
 
-def threads_for(work: int) -> int:
-    """Return the threads worth starting for `work` multiply-adds (or elements times their cost)."""
+def threads_for(work: int, steps: int = 1) -> int:
+    """Return the threads worth starting for `work` multiply-adds (or elements times their cost).
+
+    steps: how many times the call has so much work, one after the other.
+    """
     if work < SMALLEST_PARALLEL_WORK:
         return 1
     count = get_num_threads()
     count = min(count, _here.most or count)
-    return count if count > 1 and _may_start_threads() else 1
+    return count if count > 1 and _may_start_threads() and _pays_to_load(work * steps) else 1
+
+
+def _pays_to_load(work: int) -> bool:
+    """Tell whether threads, which are Numba's, are loaded, asked for, or gain what loading takes.
+
+    A fit of few samples, the first calls of a program, end before Numba would be imported.
+    """
+    global _alone
+    if "numba" in sys.modules or _num_threads is not None:
+        return True
+    _alone += work
+    return _alone >= WORTH_LOADING
 
 
 class Share:
@@ -124,7 +142,7 @@ def _threading_layer() -> str | None:
     numba = sys.modules.get("numba")
     try:
         return None if numba is None else numba.threading_layer()
-    except ValueError:
+    except (ValueError, AttributeError):  # it has none, or another thread imports it just now
         return None
 
 

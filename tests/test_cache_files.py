@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import pytest
 from fastmlp_kernels import cache, jit
+from fastmlp_kernels import folder as files
 
 VALUES = np.arange(5.0)
 
@@ -22,7 +23,8 @@ def _twice(x, y):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     folder = tmp_path / "kernels"
-    monkeypatch.setattr(cache, "cache_folder", lambda: folder)
+    for module in (cache, files):
+        monkeypatch.setattr(module, "cache_folder", lambda: folder)
     monkeypatch.setattr(cache, "_warned", False)
     cache._remove_unused.cache_clear()
     return folder
@@ -112,16 +114,17 @@ def test_files_that_change_names_are_compiled_again(folder):
 
 def test_two_that_write_at_once_each_have_a_file(folder, monkeypatch):
     """The second writes all of its own while the first is between any two steps of its."""
-    steps = [(cache.caching, "dumps", cache.caching.dumps), (cache.Path, "replace", Path.replace)]
+    steps = [(cache.caching, "dumps", cache.caching.dumps), (Path, "replace", Path.replace)]
 
     def interleaved(function, *arguments):
         monkeypatch.undo()
-        monkeypatch.setattr(cache, "cache_folder", lambda: folder)
+        for module in (cache, files):
+            monkeypatch.setattr(module, "cache_folder", lambda: folder)
         _run(np.float32)
         return function(*arguments)
 
     for place, name, function in steps:
-        cache.clear_folder()
+        files.clear_folder()
         monkeypatch.setattr(
             place, name, lambda *arguments, function=function: interleaved(function, *arguments)
         )
@@ -137,7 +140,7 @@ def test_what_nobody_uses_for_a_month_is_removed(folder):
     (used,) = folder.glob("*.nbc")
     old_version, unused = folder / "0123456789abcdef-256", folder / "relu.forward-0.nbc"
     old_version.mkdir()
-    long_ago = time.time() - 40 * cache.DAY
+    long_ago = time.time() - 40 * files.DAY
     for path in (unused, old_version / "a.nbi", old_version / "young.nbi"):
         path.write_text("")
         os.utime(path, (long_ago, long_ago))
@@ -152,16 +155,16 @@ def test_what_nobody_uses_for_a_month_is_removed(folder):
     assert not unused.exists()
     assert old_version.exists()
     os.utime(old_version / "young.nbi", (long_ago, long_ago))
-    cache.clear_folder(cache.UNUSED_DAYS)
+    files.clear_folder(files.UNUSED_DAYS)
     assert not old_version.exists()
 
 
 def test_the_folder_is_measured_and_emptied(folder):
-    assert cache.folder_size() == 0
+    assert files.folder_size() == 0
     _run()
     sizes = [path.stat().st_size for path in folder.iterdir()]
-    assert cache.folder_size() == sum(sizes) > 1000
-    cache.clear_folder()
+    assert files.folder_size() == sum(sizes) > 1000
+    files.clear_folder()
     assert not list(folder.iterdir())
     _run()
 
@@ -172,6 +175,6 @@ def test_a_user_without_a_home(monkeypatch):
 
     for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cache.Path, "home", no_home)
+    monkeypatch.setattr(files.Path, "home", no_home)
     with pytest.raises(NotADirectoryError):
-        cache._users_folder().mkdir(parents=True)
+        files._users_folder().mkdir(parents=True)

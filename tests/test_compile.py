@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from fastmlp_kernels.cache import cache_folder
 from fastmlp_kernels.cpu import vector_bits
+from fastmlp_kernels.folder import cache_folder
 from test_cli import run
 
 # Networks of every way that a layer goes: whole, by columns, past zeros, by leaves.

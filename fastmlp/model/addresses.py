@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from fastmlp_kernels import record
 from fastmlp_kernels.cpu import architecture, vector_bits
 from fastmlp_kernels.late import Late
 from fastmlp_kernels.notices import expect_kernels
+from fastmlp_kernels.stored import address
 
 from ..checks import Array
 from ..plan.blocking import Machine, machine
@@ -51,6 +52,8 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
     """Return what threads share of a plan, whose kernels are compiled for a dtype if need be."""
     words = np.zeros(record.SHARED_WORDS, np.int64)
     words[record.THREADS], words[record.OWN_BYTES] = plan.threads, plan.own
+    if plan.threads > 1:
+        words[record.ON_THREADS] = starter()
     place = plan.words.ctypes.data
     tables = record.PROGRAMS, record.STAGES, record.TASKS, record.OPERATIONS, record.PLAN
     for table, start in zip(tables, plan.starts, strict=True):
@@ -59,9 +62,9 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
         for kind in sorted(plan.kinds):
             words[record.KERNELS + record.OPCODES[kind]] = _kernel(kind, dtype)
         for vectors in sorted(plan.vectors):
-            words[record.ROWS_KERNELS + vectors] = _address("sparse", "rows_kernel", dtype, vectors)
+            words[record.ROWS_KERNELS + vectors] = address("sparse", "rows_kernel", dtype, vectors)
         for number in sorted(plan.shapes):
-            words[record.TILES + number] = _address(
+            words[record.TILES + number] = address(
                 "microkernel", "tile_kernel", dtype, *this_machine().shapes[number]
             )
     return words
@@ -115,35 +118,37 @@ def compile_all(dtype: np.dtype[Any]) -> None:
         for kind in record.OPCODES:
             _kernel(kind, dtype)
         for count in vectors:
-            _address("sparse", "rows_kernel", dtype, count)
+            address("sparse", "rows_kernel", dtype, count)
         for shape in shapes:
-            _address("microkernel", "tile_kernel", dtype, *shape)
+            address("microkernel", "tile_kernel", dtype, *shape)
+    starter()
 
 
 def worker() -> int:
     """Return the address of what each thread runs."""
-    return _address("execute", "worker")
+    return address("execute", "worker")
+
+
+@cache
+def starter() -> int:
+    """Return the address of what starts threads, which are Numba's."""
+    return int(Late("parallel").starter())
 
 
 def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
     """Return the address of the kernel of an operation."""
     if kind in STATES:
-        return _address("weights", "update_kernel", dtype, kind)
+        return address("weights", "update_kernel", dtype, kind)
     if kind in record.ACTIVATIONS:
-        return _address("activations", "activate_kernel", dtype, kind)
+        return address("activations", "activate_kernel", dtype, kind)
     if kind in record.TARGET_LOSSES:
-        return _address("losses", "target_loss_kernel", dtype, kind)
+        return address("losses", "target_loss_kernel", dtype, kind)
     if kind in record.HEADS:
-        return _address("heads", "head_kernel", dtype, kind)
+        return address("heads", "head_kernel", dtype, kind)
     if kind == "pack":
         lanes = this_machine().lanes(dtype.itemsize)
-        return _address("weights", "pack_kernel", dtype, lanes)
+        return address("weights", "pack_kernel", dtype, lanes)
     if kind in _WITHOUT_DTYPE:
-        return _address(_WITHOUT_DTYPE[kind], f"{kind}_kernel")
+        return address(_WITHOUT_DTYPE[kind], f"{kind}_kernel")
     maker = "sparse_walk_kernel" if kind == "sparse" else f"{kind}_kernel"
-    return _address(_BY_DTYPE[kind], maker, dtype)
-
-
-def _address(module: str, maker: str, *arguments: Any) -> int:
-    """Return the address that a maker of a module of kernels gives for the arguments."""
-    return int(getattr(Late(module), maker)(*arguments))
+    return address(_BY_DTYPE[kind], maker, dtype)

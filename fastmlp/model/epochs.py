@@ -1,13 +1,14 @@
 """Epochs of training by plans: what data decides, the plan that is kept, the compiled steps."""
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from fastmlp_kernels import record
+from fastmlp_kernels.call import invoke
 from fastmlp_kernels.cpu import vector_bits
-from fastmlp_kernels.late import Late
+from fastmlp_kernels.stored import address
 
 from ..checks import Array
 from ..plan.step import MOST_PLANS, plan_training
@@ -23,8 +24,6 @@ from ..plan.ways import (
 from .addresses import DTYPES, shared_words, this_machine, worker
 from .fit_checks import Schedule
 from .losses import loss_of
-
-execute = Late("execute")
 
 if TYPE_CHECKING:
     from .estimator import Estimator
@@ -183,7 +182,8 @@ def prepare(training: Training) -> Prepared:
     words[record.RATE], words[record.LAST_ROWS] = plan.buffers, training.last
     size = record.LINE + record.team_bytes(plan.threads) + plan.threads * plan.own + plan.buffers
     watches = "watch" in plan.kinds
-    return Prepared(plan, words, size, watches, execute.train[dtype], worker())
+    trains = partial(invoke(), address("execute", "trainer"))
+    return Prepared(plan, words, size, watches, trains, worker())
 
 
 def steps_of(model: "Estimator", schedule: Schedule, constants: Array) -> Steps:

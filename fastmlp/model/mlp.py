@@ -197,7 +197,8 @@ class MLP(Estimator):
         parameters, losses = self.flat_parameters.flatten(), np.empty(len(y), self.dtype)
         steps = epochs.steps_of(self, schedule, schedule.constants(number))
         weights = epochs.Weights(parameters, states, losses)
-        threads = threads_for(schedule.batch_size * parameters.size)
+        work = schedule.batch_size * parameters.size
+        threads = threads_for(work, len(steps.constants))
         hits = epochs.train(x, order, y, steps, weights, threads, scales)
         return Epoch(parameters, losses, hits)
 

@@ -1,11 +1,13 @@
 """Predictions by plans, of any number of rows: whatever is asked for, in one compiled call."""
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from fastmlp_kernels import record
-from fastmlp_kernels.late import Late
+from fastmlp_kernels.call import invoke
+from fastmlp_kernels.stored import address
 
 from ..checks import Array
 from ..plan.predict import (
@@ -20,14 +22,12 @@ from ..plan.predict import (
 )
 from ..plan.table import Plan
 from ..reference.losses import Loss
-from ..scratch import NONE, scratch
+from ..scratch import kept_scratch, scratch
 from ..threads import Share, threads_for
-from .addresses import shared_words, this_machine, worker
+from .addresses import shared_words, starter, this_machine, worker
 from .goals import Goal
 from .losses import CROSS_ENTROPY
 from .packed_copies import PackedCopies
-
-execute = Late("execute")
 
 # What `Predictor.run` tells, a bit each: the results are written; x holds NaN or inf; a class is
 # below 0. The rest is how many samples had their label as first largest logit.
@@ -41,9 +41,9 @@ _NO_REALS: dict[int, Array] = {
 class Predictor(NamedTuple):
     """The plans of a model for one goal.
 
-    run(x, words, integers, reals, memory, num_threads): x (N, inputs); of integers (N * each,) and
-    reals (N, each), those that are no part of the goal are empty. The goal losses reads labels from
-    integers, or targets at the address in its words, and writes reals (N, 1).
+    run(x, words, integers, reals, memory, num_threads, start): x (N, inputs); of integers
+    (N * each,) and reals (N, each), those that are no part of the goal are empty. The goal losses
+    reads labels from integers, or targets at the address in its words, and writes reals (N, 1).
     """
 
     goal: Goal
@@ -65,25 +65,25 @@ class Predictor(NamedTuple):
     def losses(self, x: Array, y: Array) -> tuple[Array, int]:
         """Return the losses (N,) of x (N, inputs) beside labels or targets, and how many hits."""
         losses, labels, targets = np.empty(len(x), x.dtype), y, 0
-        if not self.words[execute.INTEGERS]:
+        if not self.words[record.INTEGERS]:
             labels, targets = _NO_INTEGERS, y.ctypes.data
         found = self._run(x, labels, losses[:, np.newaxis], targets)
         return losses, found >> HITS_BIT
 
     def words_for(self, rows: int) -> Array:
         """Return what one thread needs of the plan for so many rows."""
-        head = self.words[: execute.HEAD]
-        which = FEW if rows <= head[execute.MOST_FEW] else SOME
-        if rows >= head[execute.FEWEST_MANY]:
+        head = self.words[: record.HEAD]
+        which = FEW if rows <= head[record.MOST_FEW] else SOME
+        if rows >= head[record.FEWEST_MANY]:
             which = MANY
-        start = execute.HEAD + which * record.SHARED_WORDS
+        start = record.HEAD + which * record.SHARED_WORDS
         return self.words[start : start + record.SHARED_WORDS].copy()
 
     def _run(self, x: Array, integers: Array, reals: Array, targets: int = 0) -> int:
         copies = self.owner
         if not isinstance(copies, PackedCopies):
             return self._with(self.words, x, integers, reals, targets)
-        version = copies.version() if len(x) > self.words[execute.MOST_FEW] else None
+        version = copies.version() if len(x) > self.words[record.MOST_FEW] else None
         if version is None or not copies.is_asked_again(version):
             return self._with(self.words, x, integers, reals, targets)
         stale, fresh = self._kept_words(copies)
@@ -103,7 +103,7 @@ class Predictor(NamedTuple):
     def _with(self, words: Array, x: Array, integers: Array, reals: Array, targets: int) -> int:
         if targets:
             words = words.copy()
-            words[execute.TARGETS] = targets
+            words[record.TARGETS] = targets
         threads = threads_for(len(x) * self.weights)
         if threads == 1:
             return self._on(words, x, integers, reals, 1)
@@ -111,23 +111,23 @@ class Predictor(NamedTuple):
             return self._on(words, x, integers, reals, mine)
 
     def _on(self, words: Array, x: Array, integers: Array, reals: Array, threads: int) -> int:
-        found = int(self.run(x, words, integers, reals, NONE, threads))
+        start = starter() if threads > 1 else 0
+        found: int = self.run(x, words, integers, reals, kept_scratch(), threads, start)
         if found < 0:
-            memory = scratch(-found)
-            found = int(self.run(x, words, integers, reals, memory, threads))
+            found = self.run(x, words, integers, reals, scratch(-found), threads, start)
         return found
 
     def _kept_words(self, copies: PackedCopies) -> tuple[Array, Array]:
         """Return the words of plans that read packed copies: made before, or already there."""
         made = copies.words.get(self.goal.name)
         if made is None:
-            head, dtype = self.words[: execute.HEAD].copy(), copies.parameters.dtype
-            head[execute.MOST_FEW], head[execute.FEWEST_MANY] = WIDE_ROWS, WIDE_ROWS + 1
+            head, dtype = self.words[: record.HEAD].copy(), copies.parameters.dtype
+            head[record.MOST_FEW], head[record.FEWEST_MANY] = WIDE_ROWS, WIDE_ROWS + 1
             stale, plans = _words(head, self.network, (WIDE, MANY_KEPT, MANY_KEPT), dtype)
-            parts = stale[execute.HEAD :].reshape(-1, record.SHARED_WORDS)
+            parts = stale[record.HEAD :].reshape(-1, record.SHARED_WORDS)
             parts[:, record.KEPT] = copies.place()
             fresh = stale.copy()
-            fresh[execute.HEAD :].reshape(-1, record.SHARED_WORDS)[:, record.PACKS] = 0
+            fresh[record.HEAD :].reshape(-1, record.SHARED_WORDS)[:, record.PACKS] = 0
             made = copies.words.setdefault(self.goal.name, (stale, fresh, plans))
         return made[:2]
 
@@ -156,24 +156,24 @@ def predictor(
     dtype, machine = parameters.dtype, this_machine()
     lanes = machine.lanes(dtype.itemsize)
     must_pack = any(machine.pays_to_pack(0, columns, lanes) for columns in sizes[1:])
-    head = np.zeros(execute.HEAD, np.int64)
-    head[execute.CODE], head[execute.PLACE] = worker(), parameters.ctypes.data
-    head[execute.INPUTS], head[execute.MOST_FEW] = sizes[0], 0 if must_pack else machine.wide_rows
-    head[execute.FEWEST_MANY] = 0 if must_pack else machine.pack_rows
+    head = np.zeros(record.HEAD, np.int64)
+    head[record.CODE], head[record.PLACE] = worker(), parameters.ctypes.data
+    head[record.INPUTS], head[record.MOST_FEW] = sizes[0], 0 if must_pack else machine.wide_rows
+    head[record.FEWEST_MANY] = 0 if must_pack else machine.pack_rows
     each = math.prod(goal.shape)
     reads_labels = goal.name == "losses" and loss.name == CROSS_ENTROPY
-    head[execute.INTEGERS] = each if goal.dtype != dtype or reads_labels else 0
-    head[execute.REALS] = each if goal.dtype == dtype else 0
+    head[record.INTEGERS] = each if goal.dtype != dtype or reads_labels else 0
+    head[record.REALS] = each if goal.dtype == dtype else 0
     network = Prediction(sizes, bias, dtype.itemsize, FEW, goal.name, activation, *loss)
     words, plans = _words(head, network, (FEW, SOME, MANY), dtype)
-    run = execute.predict[dtype]
+    run = partial(invoke(), address("execute", "answerer"))
     return Predictor(goal, run, words, plans, parameters.size, owner, network)
 
 
 def _words(
     head: Array, network: Prediction, kinds: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[Array, list[Plan]]:
-    """Return what `execute.predict` needs of three plans, and these."""
+    """Return what a run needs of three plans, and these."""
     plans = [plan_prediction(network._replace(rows=rows), this_machine()) for rows in kinds]
     parts = [head]
     for plan in plans:

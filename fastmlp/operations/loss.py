@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
+from fastmlp_kernels.call import invoke
 from fastmlp_kernels.late import Late
+from fastmlp_kernels.stored import address
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array
@@ -47,5 +49,5 @@ def mean(values: Array) -> Any:
     if is_numpy():
         return np.mean(values)
     total = np.empty(_LEVELS, values.dtype)
-    kernels.mean[values.dtype](np.ascontiguousarray(values), total)
+    invoke()(address("loss", "mean_kernel", values.dtype), np.ascontiguousarray(values), total)
     return total[0]

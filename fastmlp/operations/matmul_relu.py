@@ -30,8 +30,7 @@ _FORWARD = {
 }
 _RELU, _RELU_OF_BIASED = _FORWARD[False, True, False], _FORWARD[True, True, False]
 _BACKWARD, _BACKWARD_OF_BIASED = (
-    Product(kernels, "backward", plan_backward, with_bias, True)
-    for with_bias in (False, True)
+    Product(kernels, "backward", plan_backward, with_bias, True) for with_bias in (False, True)
 )
 
 

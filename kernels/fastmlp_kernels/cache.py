@@ -9,17 +9,12 @@ compiles it; the others wait for its lock, which ends with the process that hold
 """
 
 import errno
-import hashlib
-import os
 import pickle
 import platform
 import re
-import shutil
 import sys
 import time
-import uuid
 import warnings
-import zlib
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -33,6 +28,7 @@ from numba.core.runtime import _nrt_python
 from numba.core.runtime.nrt import rtsys
 
 from fastmlp_kernels.cpu import vector_bits
+from fastmlp_kernels.folder import UNUSED_DAYS, Files, cache_folder, clear_folder, sources_digest
 from fastmlp_kernels.notices import log_once, logger, progress
 
 if sys.platform == "win32":
@@ -44,76 +40,8 @@ else:
 
     TAKEN = (errno.EWOULDBLOCK,)  # not EACCES: where locks are denied, nobody has it
 
-DAY = 86400.0  # seconds
-UNUSED_DAYS = 30  # after which a kernel's file is removed
 WAITED_SECONDS = 1.0  # for another process, before the log says so
 SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # of Numba, in code
-# `from fastmlp_kernels.module import ...`, `from fastmlp_kernels import names`, in brackets or not.
-IMPORT = re.compile(
-    r"^\s*(?:from|import) fastmlp_kernels(?:\.(\w+)| import (\([^)]*\)|.+))", re.MULTILINE
-)
-
-
-@cache
-def cache_folder() -> Path:
-    """The folder: under NUMBA_CACHE_DIR if set, else the user's own cache folder."""
-    root = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else _users_folder()
-    return root / "fastmlp"
-
-
-def _users_folder() -> Path:
-    try:
-        home = Path.home()
-    except RuntimeError:  # a user without a home, as in some containers: no folder, one warning
-        home = Path(os.devnull)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-
-
-def sources_digest(source: Path) -> str:
-    """A hash of a source file and of all files of this package that it imports, however deep."""
-    found, waiting = {source}, [source]
-    while waiting:
-        for path in _read_source(waiting.pop())[1] - found:
-            found.add(path)
-            waiting.append(path)
-    digest = hashlib.sha256()
-    for path in sorted(found, key=lambda path: path.name):
-        digest.update(_read_source(path)[0])
-    return digest.hexdigest()
-
-
-@cache
-def _read_source(source: Path) -> tuple[bytes, set[Path]]:
-    """The hash of a source file, and the files of this package that it names in its imports."""
-    content, package = source.read_bytes(), Path(__file__).parent
-    imported = set()
-    for module, names in IMPORT.findall(content.decode()):
-        each = [module] if module else re.findall(r"\w+", names)
-        imported |= {package / f"{name}.py" for name in each}
-    return hashlib.sha256(content).digest(), {path for path in imported if path.exists()}
-
-
-def folder_size() -> int:
-    """The bytes of all files in the folder."""
-    size = 0
-    for path in cache_folder().rglob("*"):
-        with suppress(OSError):  # another process has removed it
-            size += path.stat().st_size if path.is_file() else 0
-    return size
-
-
-def clear_folder(unused_days: float = 0) -> None:
-    """Remove what is in the folder: all, or what nobody has used for so many days."""
-    for path in list(cache_folder().glob("*")):
-        with suppress(OSError):  # another process has removed it, or has it open
-            # Loading a kernel moves its file's time. A folder is of a version that had several.
-            times = [each.stat().st_mtime for each in (path, *path.rglob("*"))]
-            if time.time() - max(times) >= unused_days * DAY:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 class _Locator(caching._CacheLocator):
@@ -196,58 +124,34 @@ def _add_allocator() -> None:
         llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
 
-class KernelFiles:
-    """The files of one function, each with its key and a checksum: damaged code may well load."""
+class KernelFiles(Files):
+    """The files of one function."""
 
     def __init__(self, function: Any) -> None:
         code = function.__code__
         source = Path(code.co_filename)
         name = function.__qualname__.replace(".<locals>", "")
-        self._name = re.sub(r"[<>]", "", f"{source.stem}.{name}")  # as Windows allows none
-        self._state = (
-            code.co_firstlineno,
-            sources_digest(source),
-            vector_bits(),
-            (platform.python_version(), getattr(sys, "abiflags", "")),
-            numba.__version__,
-            llvmlite.__version__,
-            *(getattr(numba.config, name) for name in SETTINGS),
+        super().__init__(
+            re.sub(r"[<>]", "", f"{source.stem}.{name}"),  # as Windows allows none
+            (
+                code.co_firstlineno,
+                sources_digest(source),
+                vector_bits(),
+                (platform.python_version(), getattr(sys, "abiflags", "")),
+                numba.__version__,
+                llvmlite.__version__,
+                *(getattr(numba.config, name) for name in SETTINGS),
+            ),
         )
-
-    def path(self, key: Any) -> Path:
-        """The file of a key."""
-        digest = hashlib.sha256(self._text(key).encode()).hexdigest()
-        return cache_folder() / f"{self._name}-{digest[:32]}.nbc"
-
-    def _text(self, key: Any) -> str:
-        return repr((self._name, *self._state, key))
 
     def load(self, key: Any) -> Any:
         """What was saved, or None; ValueError where that is another key's, or damaged."""
-        path = self.path(key)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        text, checksum, code = pickle.loads(content)
-        if text != self._text(key):
-            raise ValueError(f"{path.name} holds another kernel")
-        if zlib.crc32(code) != checksum:
-            raise ValueError(f"{path.name}: wrong checksum")
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > DAY:
-                os.utime(path)  # it is in use: see clear_folder
-        return pickle.loads(code)
+        code = self.read(key)
+        return None if code is None else pickle.loads(code)
 
     def save(self, key: Any, data: Any) -> None:
-        """Write a file of the key's own name, and only then give it that name."""
-        code, path = caching.dumps(data), self.path(key)
-        new = path.with_suffix(f".{uuid.uuid4().hex[:16]}.new")
-        try:
-            new.write_bytes(pickle.dumps((self._text(key), zlib.crc32(code), code), -1))
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+        """Keep what Numba's cache keeps of a function."""
+        self.write(key, caching.dumps(data))
 
 
 _held: dict[Path, BinaryIO] = {}  # the locks that this process has
@@ -303,6 +207,7 @@ class KernelCache(caching.FunctionCache):
     def __init__(self, function: Any) -> None:
         super().__init__(function)
         self._cache_file = KernelFiles(function)
+        self.result: Any = None  # what was loaded or saved last
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled function; None, with its lock in hand, where it must be compiled."""
@@ -314,6 +219,7 @@ class KernelCache(caching.FunctionCache):
             found = self._read(sig, target_context, path)  # another may have written it meanwhile
             if found is not None:
                 self._release(path)
+        self.result = found
         logger.debug("%s %s", "compiling" if found is None else "loaded", path.name)
         return found
 
@@ -332,6 +238,7 @@ class KernelCache(caching.FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the compiled function, and let go of its lock."""
+        self.result = data
         try:
             super().save_overload(sig, data)
             _remove_unused()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import llvmlite.binding as llvm
 
+from fastmlp_kernels.stored import remembered
+
 VARIABLE = "FASTMLP_VECTOR_BITS"
 WIDTHS = (512, 256, 128, 0)
 
@@ -45,7 +47,7 @@ def vector_bits() -> int:
     stands for a CPU without FMA. It is fixed at the first call, as compiled code depends on it.
     Raises ValueError if the variable is not one of the four, or is more than the CPU has.
     """
-    widest = _widest_vector_bits()
+    widest = remembered("cpu", "widest_vector_bits")
     runnable = [str(width) for width in WIDTHS if width <= widest]
     forced = os.environ.get(VARIABLE, str(widest))
     if forced not in runnable:
@@ -68,7 +70,8 @@ def stalls_on_subnormals() -> bool:
     return architecture() == "x86_64" and not is_amd
 
 
-def _widest_vector_bits() -> int:
+def widest_vector_bits() -> int:
+    """Return what the CPU has, which Numba knows."""
     # The generated code itself answers, not a list of features: that covers every architecture,
     # and NUMBA_CPU_NAME and NUMBA_CPU_FEATURES in all their combinations.
     code = _machine_code(_PROBE)

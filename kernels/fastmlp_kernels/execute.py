@@ -6,12 +6,12 @@ Nothing is decided here, nor has anything here a dtype: fastmlp/plan has made th
 from functools import cache
 
 import numpy as np
-from numba.core import types
 
-from fastmlp_kernels.jit import address_of, integer, jit, kernel, packed, result
-from fastmlp_kernels.memory import address, aligned, copy, keep_alive
-from fastmlp_kernels.operands import KERNEL, own_at, set_word, task_at, word
+from fastmlp_kernels.jit import address_of, jit
+from fastmlp_kernels.memory import aligned_place, copy
+from fastmlp_kernels.operands import KERNEL, own_at, passed, set_word, task_at, word
 from fastmlp_kernels.parallel import call, run_team
+from fastmlp_kernels.passed import AXES, LENGTH, SIZE, START, WIDTH
 from fastmlp_kernels.record import (
     AFTER,
     BEFORE,
@@ -19,9 +19,14 @@ from fastmlp_kernels.record import (
     BUFFERS,
     CHUNK,
     CLASSES,
+    CODE,
     CONSTANTS,
     FAILED,
+    FEWEST_MANY,
+    HEAD,
     HITS_DONE,
+    INPUTS,
+    INTEGERS,
     KERNELS,
     LABELS,
     LAST,
@@ -31,9 +36,10 @@ from fastmlp_kernels.record import (
     LINE,
     LOSSES,
     MOST,
-    MOST_OWN,
+    MOST_FEW,
     MOVES,
     NEGATIVE,
+    ON_THREADS,
     OPERATION_WORDS,
     OPERATIONS,
     ORDER,
@@ -41,9 +47,11 @@ from fastmlp_kernels.record import (
     OWN_PLACE,
     PACKS,
     PARAMETERS,
+    PLACE,
     PROGRAM_WORDS,
     PROGRAMS,
     RATE,
+    REALS,
     ROOM,
     SCALES,
     SHARED_WORDS,
@@ -51,6 +59,7 @@ from fastmlp_kernels.record import (
     STATES,
     STEPS,
     STEPS_DONE,
+    TARGETS,
     TASK_WORDS,
     TASKS,
     TEAM,
@@ -198,36 +207,32 @@ def set_places(shared, place):
     set_word(shared, BUFFERS, place)
 
 
-@kernel(
-    lambda real: (
-        packed(real, 2), packed(integer, 1), packed(integer, 1), packed(real, 1), packed(real, 1),
-        result(real, 1), result(real, 1), packed(types.float64, 2), result(real, 1),
-        result(types.uint8, 1), result(integer, 1), integer,
-    )
-)  # fmt: skip
-def train(
-    x, order, labels, targets, scales, parameters, states, constants, losses, memory, shared, code
-):
+def _train(call, _, __):
     """Run a plan of training: its steps until the end, or until one has failed.
 
-    Of labels and targets one is empty; without scales each sample's is 1 / batch. shared
-    (SHARED_WORDS,): all but the addresses of these arrays. memory: room for the team,
+    Given: x, order, labels, targets, scales, parameters, states, constants, losses, memory,
+    shared, code. Of labels and targets one is empty; without scales each sample's is 1 / batch.
+    shared (SHARED_WORDS,): all but the addresses of these arrays. memory: room for the team,
     the threads' own memory, the buffers, and a rate for each step. code: the worker.
     """
-    shared[X], shared[SCALES] = address(x), address(scales)
-    shared[LABELS] = address(labels) if labels.size else address(targets)
-    shared[ORDER] = address(order) if order.size else 0
-    shared[PARAMETERS], shared[STATES] = address(parameters), address(states)
-    shared[CONSTANTS], shared[LOSSES] = address(constants), address(losses)
-    set_places(address(shared), aligned(memory))
-    shared[RATE] += shared[BUFFERS]
-    run_team(code, shared, shared[THREADS])
-    keep_alive(memory)
+    shared = passed(call, 11, START)
+    set_word(shared, X, passed(call, 1, START))
+    set_word(shared, ORDER, passed(call, 2, START) if passed(call, 2, SIZE) else 0)
+    set_word(shared, LABELS, passed(call, 3 if passed(call, 3, SIZE) else 4, START))
+    set_word(shared, SCALES, passed(call, 5, START))
+    set_word(shared, PARAMETERS, passed(call, 6, START))
+    set_word(shared, STATES, passed(call, 7, START))
+    set_word(shared, CONSTANTS, passed(call, 8, START))
+    set_word(shared, LOSSES, passed(call, 9, START))
+    set_places(shared, aligned_place(passed(call, 10, START)))
+    set_word(shared, RATE, word(shared, RATE) + word(shared, BUFFERS))
+    run_team(passed(call, 12, START), shared, word(shared, THREADS), word(shared, ON_THREADS))
 
 
-# What comes before the shared words of a model's three plans, see `predict`.
-HEAD = 8
-CODE, PLACE, INPUTS, MOST_FEW, FEWEST_MANY, TARGETS, INTEGERS, REALS = range(8)
+@cache
+def trainer():
+    """The address of what runs a plan of training."""
+    return address_of(_train, KERNEL)
 
 
 @jit
@@ -317,51 +322,54 @@ def set_arrays(shared, x, parameters, labels, classes, results):
     set_word(shared, LOSSES, results)
 
 
-@kernel(
-    lambda real: (
-        packed(real, 2), packed(integer, 1), packed(integer, 1), packed(real, 2),
-        result(integer, 1), integer,
-    )
-)  # fmt: skip
-def predict(x, plans, integers, reals, memory, num_threads):
+def _predict(call, _, __):
     """Run the plan for the rows of x (N, inputs); integers and reals: see predictions.py.
 
-    plans: HEAD words, then SHARED_WORDS of each plan: of few rows, of some, of many; at TARGETS,
-    the address of targets (N, outputs), or 0; at INTEGERS and REALS, how many a row has. Return 0,
-    and nothing is written, for other inputs, and for another N: another thread can have given x a
-    shape since it was read. Else 1, and 2 if x holds NaN or inf, 4 if a class is below 0, 8 for
-    each hit. Where it needs MOST_OWN int64 or more, and the memory has less, it returns minus that.
+    Given: x, plans, integers, reals, memory, num_threads, start: what starts threads, where there
+    are several. plans: HEAD words, then SHARED_WORDS of each plan: of few rows, of some, of many;
+    at TARGETS, the address of targets (N, outputs), or 0; at INTEGERS and REALS, how many a row
+    has. The result is 0, and nothing is written, for other inputs, and for another N: another
+    thread can have given x a shape since it was read. Else 1, and 2 if x holds NaN or inf, 4 if a
+    class is below 0, 8 for each hit. Where the memory has less than it needs, it is minus that.
     """
-    rows = x.shape[0]
-    if x.shape[1] != plans[INPUTS]:
-        return 0
-    if integers.size != rows * plans[INTEGERS] or reals.size != rows * plans[REALS]:
-        return 0
-    which = 0 if rows <= plans[MOST_FEW] else 1
-    if rows >= plans[FEWEST_MANY]:
+    set_word(call, 0, 0)
+    rows, plans = passed(call, 1, LENGTH), passed(call, 2, START)
+    num_threads = passed(call, 6, START)
+    if passed(call, 1, AXES) != 2 or passed(call, 1, WIDTH) != word(plans, INPUTS):
+        return
+    if passed(call, 3, SIZE) != rows * word(plans, INTEGERS):
+        return
+    if passed(call, 4, SIZE) != rows * word(plans, REALS):
+        return
+    which = 0 if rows <= word(plans, MOST_FEW) else 1
+    if rows >= word(plans, FEWEST_MANY):
         which = 2
-    words = plans[HEAD + which * SHARED_WORDS : HEAD + (which + 1) * SHARED_WORDS]
-    each, stages = _rows_each(rows, num_threads), word(words[PROGRAMS], 1)
+    words = plans + (HEAD + which * SHARED_WORDS) * 8
+    each, stages = _rows_each(rows, num_threads), word(word(words, PROGRAMS), 1)
     threads = num_threads
     if stages == 2:
-        threads = min(num_threads, max(1, words[PACKS], (rows + each - 1) // each))
-    size = (TEAM_LINES + threads) * LINE + threads * words[OWN_BYTES] + words[ROOM]
-    tasks = _count_tasks(address(words), rows, each, threads)
+        threads = min(num_threads, max(1, word(words, PACKS), (rows + each - 1) // each))
+    size = (TEAM_LINES + threads) * LINE + threads * word(words, OWN_BYTES) + word(words, ROOM)
+    tasks = _count_tasks(words, rows, each, threads)
     tables = PROGRAM_WORDS + stages * (1 + threads) + tasks * TASK_WORDS
     need = SHARED_WORDS + size // 8 + tables + 8
-    if memory.size < need:
-        if need >= MOST_OWN:
-            return -need
-        memory = np.empty(need, np.int64)
-    shared = memory[:SHARED_WORDS]
-    labels = plans[TARGETS] if plans[TARGETS] else address(integers)
-    copy(address(shared), address(words), SHARED_WORDS * 8)
-    set_word(address(shared), THREADS, threads)
-    set_rows(address(shared), rows, each, aligned(memory[SHARED_WORDS:]))
+    if passed(call, 5, SIZE) < need:
+        set_word(call, 0, -need)
+        return
+    shared, integers = passed(call, 5, START), passed(call, 3, START)
+    labels = word(plans, TARGETS) if word(plans, TARGETS) else integers
+    copy(shared, words, SHARED_WORDS * 8)
+    set_word(shared, THREADS, threads)
+    set_rows(shared, rows, each, aligned_place(shared + SHARED_WORDS * 8))
     set_arrays(
-        address(shared), address(x), plans[PLACE], labels, address(integers), address(reals)
+        shared, passed(call, 1, START), word(plans, PLACE), labels, integers, passed(call, 4, START)
     )
-    run_team(plans[CODE], shared, threads)
-    found = 1 + 2 * shared[FAILED] + 4 * shared[NEGATIVE] + 8 * count_hits(address(shared))
-    keep_alive(memory)
-    return found
+    run_team(word(plans, CODE), shared, threads, passed(call, 7, START))
+    failed, negative = word(shared, FAILED), word(shared, NEGATIVE)
+    set_word(call, 0, 1 + 2 * failed + 4 * negative + 8 * count_hits(shared))
+
+
+@cache
+def answerer():
+    """The address of what runs a plan of predictions."""
+    return address_of(_predict, KERNEL)

@@ -14,8 +14,9 @@ from numba.core import types
 from numba.core.ccallback import CFunc
 from numba.np.ufunc.parallel import _launch_threads
 
-from fastmlp_kernels.cache import KernelCache, cache_folder, release_locks
+from fastmlp_kernels.cache import KernelCache, release_locks
 from fastmlp_kernels.callee import CalleeCompiler
+from fastmlp_kernels.folder import cache_folder
 from fastmlp_kernels.late import one_compiles
 from fastmlp_kernels.notices import progress
 
@@ -120,10 +121,22 @@ def kernel(
     return lambda function: Kernel(function, signature, parallel, holds_gil)
 
 
+# By the address of a C function what Numba knows of it, and how many arguments it has.
+compiled_at: dict[int, tuple[Any, int]] = {}
+
+
+class _Function(CFunc):  # type: ignore[misc]
+    """Numba's C function, which keeps what it has compiled or loaded."""
+
+    def compile(self) -> None:
+        super().compile()
+        compiled_at[int(self.address)] = self._cache.result, len(self._sig.args)
+
+
 def address_of(function: Callable[..., None], signature: Signature) -> int:
     """Compile `function` as a C function that returns nothing; return its address."""
     with _Compiling():
-        callback = CFunc(function, (signature, types.void), locals={}, options=dict(FLAGS))
+        callback = _Function(function, (signature, types.void), locals={}, options=dict(FLAGS))
         callback._cache = KernelCache(function)
         callback.compile()
     return int(callback.address)

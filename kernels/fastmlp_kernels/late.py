@@ -25,9 +25,54 @@ class Late:
         if name.startswith("__"):
             raise AttributeError(name)
         with one_compiles:
+            _import_numba()
             value = getattr(importlib.import_module(f"fastmlp_kernels.{self._module}"), name)
         setattr(self, name, value)
         return value
+
+
+SETTINGS = (
+    *("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "CPU_NAME", "CPU_FEATURES"),
+    *("ENABLE_AVX", "DISABLE_JIT"),
+)
+# Variables of Numba's that no code depends on: where it is kept, and who runs it.
+ELSEWHERE = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER")
+_imported: Any = None  # what Numba's settings were when this module imported it
+
+
+def variables() -> tuple[tuple[str, str], ...]:
+    """The environment variables that compiled code may depend on."""
+    return tuple(
+        (name, value)
+        for name, value in sorted(os.environ.items())
+        if name.startswith(("NUMBA_", "FASTMLP_VECTOR")) and not name.startswith(ELSEWHERE)
+    )
+
+
+VARIABLES = variables()
+
+
+def is_set_up_elsewhere() -> bool:
+    """Whether Numba reads settings that weren't there at the start, or from a file."""
+    return variables() != VARIABLES or os.path.exists(".numba_config.yaml")
+
+
+def _settings() -> tuple[Any, ...]:
+    config = sys.modules["numba"].config
+    return tuple(getattr(config, name, None) for name in SETTINGS)
+
+
+def _import_numba() -> None:
+    global _imported
+    if "numba" not in sys.modules:
+        elsewhere = is_set_up_elsewhere()
+        importlib.import_module("numba")
+        _imported = None if elsewhere else _settings()
+
+
+def is_as_the_environment_says() -> bool:
+    """Whether nothing but the variables above has set up the Numba that is loaded."""
+    return _imported is not None and _imported == _settings()
 
 
 _taken: list[Any] = []

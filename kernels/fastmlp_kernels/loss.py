@@ -1,9 +1,14 @@
 """The loss: losses[i] = rowsum over j of (-log_prob[i, j]) * label[i, j]; and a sum's mean."""
 
+from functools import cache
+
 import numpy as np
 
 from fastmlp_kernels.float_mode import in_ieee_mode
-from fastmlp_kernels.jit import kernel, packed, result
+from fastmlp_kernels.jit import address_of, kernel, packed, result
+from fastmlp_kernels.memory import array_at
+from fastmlp_kernels.operands import KERNEL, passed
+from fastmlp_kernels.passed import SIZE, START
 from fastmlp_kernels.record import LEAF
 from fastmlp_kernels.row_sum import row_sum
 
@@ -41,7 +46,15 @@ def sample_losses(log_prob, label, losses):
     _sample_losses(log_prob, label, losses)
 
 
-@kernel(lambda real: (packed(real, 1), result(real, 1)))
-def mean(values, total):
+def _mean(zero):
+    def mean(call, _, __):
+        values = array_at(zero, passed(call, 1, START), passed(call, 1, SIZE))
+        mean_of(values, array_at(zero, passed(call, 2, START), passed(call, 2, SIZE)))
+
+    return mean
+
+
+@cache
+def mean_kernel(dtype):
     """total[0] = the mean of values (N,), N >= 1, added as a product with ones; total (64,)."""
-    mean_of(values, total)
+    return address_of(_mean(dtype.type(0)), KERNEL)

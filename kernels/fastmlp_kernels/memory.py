@@ -249,4 +249,10 @@ def keep_alive(typing_context, array):
 @jit
 def aligned(buffer):
     """The first address in `buffer` that starts a cache line (it must have 64 bytes to spare)."""
-    return (address(buffer) + 63) // 64 * 64
+    return aligned_place(address(buffer))
+
+
+@jit
+def aligned_place(place):
+    """The first address from `place` on that starts a cache line."""
+    return (place + 63) // 64 * 64

@@ -7,6 +7,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastmlp_kernels import record
+from fastmlp_kernels.jit import jit
+from fastmlp_kernels.passed import PASSED_WORDS
 from fastmlp_kernels.record import OFFSET_BITS, OWN
 
 KERNEL = (types.int64, types.int64, types.int64)  # addresses: a row, what is shared, what is own
@@ -91,3 +93,9 @@ def set_word(typing_context, base, number, value):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@jit
+def passed(call, number, which):
+    """A word of the argument `number`, from 1 on, that was passed to a C function: see call.py."""
+    return word(call, 1 + number * PASSED_WORDS + which)

@@ -10,10 +10,11 @@ from llvmlite import ir
 from numba import prange
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np.ufunc.parallel import _launch_threads
 
 from fastmlp_kernels.float_mode import in_ieee_mode
 from fastmlp_kernels.jit import address_of, jit, parallel_jit
-from fastmlp_kernels.memory import address, keep_alive, load, on_stack
+from fastmlp_kernels.memory import load, on_stack
 
 # Of the C functions that threads call: the address of data, the stage, the thread's number.
 STAGE = (types.CPointer(types.int64), types.int64, types.int64)
@@ -44,14 +45,23 @@ def _call_on_threads(function, data, stage, num_threads):
         call_stage(function, data, stage, np.int64(thread))
 
 
+def _start(function, data, stage, num_threads):
+    _call_on_threads(function, data, stage, num_threads)
+
+
+def starter():
+    """The address of what calls a C function on threads, as `run_team` needs it."""
+    _launch_threads()  # whose symbols the code calls
+    return address_of(_start, (types.int64,) * 4)
+
+
 @jit
-def run_team(function, data, num_threads):
-    """Call function(address of data, 0, number) on each thread; serial if there is one."""
+def run_team(function, data, num_threads, start):
+    """Call function(data, 0, number) on each thread; serial if there is one. start: `starter`."""
     if num_threads == 1:
-        call_stage(function, address(data), np.int64(0), np.int64(0))
+        call_stage(function, data, np.int64(0), np.int64(0))
     else:
-        _call_on_threads(function, address(data), np.int64(0), num_threads)
-    keep_alive(data)
+        call(start, function, data, np.int64(0), num_threads)
 
 
 @jit

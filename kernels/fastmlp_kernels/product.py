@@ -30,6 +30,7 @@ from fastmlp_kernels.record import (
     CALL_HEAD,
     CALL_WORDS,
     MOST_OWN,
+    ON_THREADS,
     ROOM,
     SHARED_WORDS,
     THREADS,
@@ -95,7 +96,7 @@ def _run(words, room, first, second, third, fourth, fifth, sixth):
     set_word(shared, ARRAYS + 4, fifth)
     set_word(shared, ARRAYS + 5, sixth)
     set_places(shared, aligned(room[SHARED_WORDS:]))
-    run_team(word(words, WORKER), room, word(words, THREADS))
+    run_team(word(words, WORKER), shared, word(words, THREADS), word(words, ON_THREADS))
     keep_alive(room)
 
 

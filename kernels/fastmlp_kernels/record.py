@@ -20,11 +20,16 @@ MOVES = 16
 LEFT, FAILED, STEPS, STEPS_DONE, HITS_DONE = range(32, 37)
 LAST_ROWS, THREADS, OWN_PLACE, OWN_BYTES, TEAM = range(37, 42)
 OPERATIONS, TASKS, STAGES, PROGRAMS = range(42, 46)  # addresses of the plan's tables
-PACKS, ROOM, NEGATIVE = range(46, 49)  # of a prediction: see execute.predict
+PACKS, ROOM, NEGATIVE = range(46, 49)  # of a prediction: see execute.py
 MAX_NORM = 52  # the bits of a float64, where a plan clips
+ON_THREADS = 53  # the address of what starts threads, where a plan has several
 WORKER = 51  # the address of what threads run; ROOM is what single products need, too
 KERNELS, TILES, ROWS_KERNELS = 64, 112, 160  # addresses: kernels by opcode, micro-kernels by number
 SHARED_WORDS = 192
+
+# What comes before the shared words of a model's three plans of predictions, see execute.py.
+HEAD = 8
+CODE, PLACE, INPUTS, MOST_FEW, FEWEST_MANY, TARGETS, INTEGERS, REALS = range(HEAD)
 
 # What a single product has before these: NumPy's number of its dtype; its threads, but 0 where one
 # always suffices; then what each of a call's six arrays must be, in the order of their bases. axes:
