@@ -16,6 +16,7 @@ from fastmlp_kernels.lean import lean_code
 from fastmlp_kernels.memory import array_at
 from fastmlp_kernels.operands import KERNEL, set_word, word
 from fastmlp_kernels.passed import AXES, LENGTH, PASSED_WORDS, SIZE, START, WIDTH
+from fastmlp_kernels.team import wait
 
 import fastmlp
 
@@ -202,14 +203,18 @@ def test_others_run_while_a_c_function_does():
     """Without the GIL: else this would wait for ever."""
     from concurrent.futures import ThreadPoolExecutor
 
-    def wait(call, _, __):
-        while word(word(call, 1 + PASSED_WORDS), 0) == 0:
-            pass
+    def stay(call, _, __):
+        flags, spins = word(call, 1 + PASSED_WORDS), np.int64(0)
+        set_word(flags, 0, 1)
+        while word(flags, 1) == 0:
+            spins = wait(spins)  # else the compiler may read the word once, before the loop
 
-    place, flag = address_of(wait, KERNEL), np.zeros(1, np.int64)
+    place, flags = address_of(stay, KERNEL), np.zeros(2, np.int64)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(invoke(), place, flag)
-        flag[0] = 1
+        waiting = pool.submit(invoke(), place, flags)
+        while not flags[0]:
+            pass
+        flags[1] = 1
         assert waiting.result(60) == 0
 
 
