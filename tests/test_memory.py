@@ -1,6 +1,7 @@
 """Memory: nothing is read or written outside of arrays, and no call keeps any."""
 
 import ctypes
+import importlib
 import mmap
 import os
 import resource
@@ -178,6 +179,8 @@ def peak_bytes():
 
 def run_epoch():
     """Print by how many bytes an epoch over 100 MB of samples lets the process grow."""
+    importlib.import_module("numba")  # a long fit imports it for threads, which takes 17 MB
+
     x = np.ones((LARGE, 128), np.float32)
     labels = np.arange(LARGE) % 10
     model = fastmlp.MLP([128, 32, 10], rng=0)
