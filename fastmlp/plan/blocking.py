@@ -43,7 +43,7 @@ TASKS_PER_THREAD = 4  # so that a thread that is held up leaves work for the oth
 TALL_LEAVES = 16
 TALL_RATIO = 4
 MOST_BLOCKS = 16  # of rows that a task of a single product has: 768 rows
-EQUAL_SHARES = 0.05  # by how much the longest may be longer
+EQUAL_SHARES = 0.02  # by how much the longest may be longer
 MOST_TASKS = 256  # of a single product, before they get more blocks: each takes 1 us to plan
 # Of a row of a panel whose product passes over zeros: 64 rows of B leave room in 32 KiB of the
 # level-1 cache.
@@ -281,15 +281,19 @@ def split_rows(rows: int, panels: int, num_threads: int) -> tuple[int, int]:
     wanted = TASKS_PER_THREAD * num_threads
     most = max(1, min(MOST_BLOCKS, blocks // wanted))
     fewest = max(1, blocks // max(wanted, MOST_TASKS))
-    if num_threads == 1:
+    if num_threads == 1 or rows == 0:
         return max(most, fewest), 1
 
     def excess(split: tuple[int, int]) -> float:
         """How much longer the longest share is than an equal one."""
         each, groups = split
-        tasks = -(-blocks // each) * groups
-        longest = -(-tasks // num_threads) * each * -(-panels // groups)
-        return longest * num_threads / (blocks * panels) - 1
+        starts = np.arange(0, rows, each * BLOCK_ROWS)
+        heights = np.minimum(each * BLOCK_ROWS, rows - starts)
+        widths = np.diff(panels * np.arange(groups + 1) // groups)
+        sizes = np.concatenate([[0], np.cumsum(np.outer(widths, heights))])
+        tasks = len(sizes) - 1
+        ends = sizes[tasks * np.arange(num_threads + 1) // num_threads]
+        return float(np.diff(ends).max() * num_threads / (rows * panels)) - 1
 
     found = []
     for groups in range(min(panels, -(-wanted // blocks)), panels + 1):
