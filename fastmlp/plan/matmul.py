@@ -9,7 +9,7 @@ another in any case, and only whole subtrees of leaves are added elsewhere.
 from typing import NamedTuple
 
 import numpy as np
-from fastmlp_kernels.record import ARRAYS, BLOCK_ROWS, LEAF, LINE
+from fastmlp_kernels.record import ARRAYS, LEAF, LINE
 
 from .blocking import (
     TASKS_PER_THREAD,
@@ -238,10 +238,9 @@ def _by_rows(builder: Builder, it: Product, leaves: int) -> None:
         for k in range(0, max(1, it.inner), LEAF):
             builder.task(range(mark, mark + 1), k, LEAF)
         builder.stage(start)
-    blocks, groups = split_rows(it.rows, len(panels), builder.threads)
+    each, groups = split_rows(it.rows, len(panels), builder.threads)
     near = -(-it.inner * it.columns * builder.itemsize // MOST_NEAR)
     groups = min(len(panels), max(groups, near))
-    each = blocks * BLOCK_ROWS
     starts = range(0, max(1, it.rows), each)
     heights = {min(each, it.rows), it.rows - starts[-1]}
     fields = {} if it.rows else {"rows": 0}  # a task has one at least
