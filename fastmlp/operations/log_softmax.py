@@ -54,14 +54,13 @@ class LogSoftmax:
         """
         p = remembered(self.mem, "p", "LogSoftmax")
         grad_x, _ = _BACKWARD.of_usual(p, grad_y)
-        if grad_x is None:
-            p, grad_y = own_arrays(p=p, grad_y=grad_y)
-            like("grad_y", grad_y, "x", remembered_matrix("p", p).shape)
-            if is_numpy():
-                return notebook.log_softmax_backward(p, grad_y)
-            grad_x = np.empty(p.shape, p.dtype)
-            _BACKWARD.run(np.ascontiguousarray(p), np.ascontiguousarray(grad_y), grad_x)
-        return grad_x
+        if grad_x is not None:
+            return grad_x
+        p, grad_y = own_arrays(p=p, grad_y=grad_y)
+        like("grad_y", grad_y, "x", remembered_matrix("p", p).shape)
+        if is_numpy():
+            return notebook.log_softmax_backward(p, grad_y)
+        return _BACKWARD.run_rows(p, grad_y)
 
 
 def _take_p(operation: Any) -> tuple[Array | None, int]:

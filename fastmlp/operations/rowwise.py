@@ -60,6 +60,12 @@ class Rowwise:
         if HAS_GIL:
             self.call = row_shares.of_usual[dtype]
 
+    def run_rows(self, y: Array, grad_y: Array) -> Array:
+        """Return grad_x for matrices of any strides that have been checked."""
+        grad_x = np.empty(y.shape, y.dtype)
+        self.run(np.ascontiguousarray(y), np.ascontiguousarray(grad_y), grad_x)
+        return grad_x
+
     def run_flat(self, x: Array, grad_y: Array | None = None, scalar: float = 0.0) -> Array:
         """Return the result for arrays of any axes and strides that have been checked."""
         flat, result = np.ascontiguousarray(x).reshape(-1, 1), np.empty(x.shape, x.dtype)

@@ -54,11 +54,10 @@ class Softmax:
         """
         y = remembered(self.mem, "out", "Softmax")
         grad_x, _ = _BACKWARD.of_usual(y, grad_y)
-        if grad_x is None:
-            y, grad_y = own_arrays(y=y, grad_y=grad_y)
-            like("grad_y", grad_y, "x", remembered_matrix("out", y).shape)
-            if is_numpy():
-                return notebook.softmax_backward(y, grad_y)
-            grad_x = np.empty(y.shape, y.dtype)
-            _BACKWARD.run(np.ascontiguousarray(y), np.ascontiguousarray(grad_y), grad_x)
-        return grad_x
+        if grad_x is not None:
+            return grad_x
+        y, grad_y = own_arrays(y=y, grad_y=grad_y)
+        like("grad_y", grad_y, "x", remembered_matrix("out", y).shape)
+        if is_numpy():
+            return notebook.softmax_backward(y, grad_y)
+        return _BACKWARD.run_rows(y, grad_y)

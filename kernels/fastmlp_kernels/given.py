@@ -285,28 +285,22 @@ def list_item(typing_context, of, place):
     return given(of, types.int64), codegen
 
 
-@intrinsic
-def hold(typing_context, address):
-    """Keep the Python object at an address, until `let_go`."""
+def _of_reference(change, doc):
+    @intrinsic
+    def of_reference(typing_context, address):
+        def codegen(context, builder, signature, values):
+            pyapi = context.get_python_api(builder)
+            getattr(pyapi, change)(_object(builder, pyapi, values[0]))
+            return context.get_dummy_value()
 
-    def codegen(context, builder, signature, values):
-        pyapi = context.get_python_api(builder)
-        pyapi.incref(_object(builder, pyapi, values[0]))
-        return context.get_dummy_value()
+        return types.void(address), codegen
 
-    return types.void(address), codegen
+    of_reference.__doc__ = doc
+    return of_reference
 
 
-@intrinsic
-def let_go(typing_context, address):
-    """Drop a reference to the Python object at an address, or an item."""
-
-    def codegen(context, builder, signature, values):
-        pyapi = context.get_python_api(builder)
-        pyapi.decref(_object(builder, pyapi, values[0]))
-        return context.get_dummy_value()
-
-    return types.void(address), codegen
+hold = _of_reference("incref", "Keep the Python object at an address, until `let_go`.")
+let_go = _of_reference("decref", "Drop a reference to the Python object at an address, or an item.")
 
 
 @intrinsic

@@ -44,7 +44,7 @@ def of_short_rows(x, logp, p, scratch):
         log_r = scratch[3 * BLOCK_SIZE : 3 * BLOCK_SIZE + stop - start]
         shift(flat_x[block], classes, z)
         exp_all(z, e)
-        row_sums(e, classes, r)
+        row_sums(e, classes, classes, r)
         log_all(r, log_r)
         normalise(z, e, log_r, r, flat_logp[block], flat_p[block])
 
@@ -121,9 +121,10 @@ def shift(x, classes, z):
 
 
 @jit
-def row_sums(x, classes, sums):
+def row_sums(x, stride, classes, sums):
+    """Write the sum of each row; there is one every `stride` elements."""
     for row in range(sums.size):
-        sums[row] = row_sum(x, row * classes, classes)
+        sums[row] = row_sum(x, row * stride, classes)
 
 
 @jit
@@ -169,7 +170,7 @@ def exponentials(z, stride, classes, e, r):
     """
     less_largest(z, stride, classes, r.size)
     exp_all(z, e)
-    row_sums_at(e, stride, classes, r)
+    row_sums(e, stride, classes, r)
 
 
 @jit
@@ -184,12 +185,6 @@ def less_largest(z, stride, classes, rows):
             lanes.store(z, j, lanes.subtract(lanes.load(z, j), largest))
         part = lanes.load_part(z, stop, rest, lowest)
         lanes.store(z, stop, lanes.subtract(part, largest))
-
-
-@jit
-def row_sums_at(e, stride, classes, sums):
-    for row in range(sums.size):
-        sums[row] = row_sum(e, row * stride, classes)
 
 
 @jit
@@ -213,7 +208,7 @@ def loss_gradient(logits, stride, classes, labels, scale, scales, losses, grad, 
         for row in range(samples):  # what a row's vector writes behind it, the next one overwrites
             lanes.store(dense, row * classes, lanes.load(logits, row * stride))
     exp_all(z, e)
-    row_sums_at(e, apart, classes, r)
+    row_sums(e, apart, classes, r)
     log_all(r, log_r)
     for row in range(samples):
         start, source = row * stride, row * apart
