@@ -55,6 +55,7 @@ def _small_blocks(monkeypatch):
 @pytest.fixture(scope="module")
 def pool():
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as executor:
+        executor.submit(int).result()  # its workers start before a test offers them arrays
         yield executor
 
 
@@ -437,14 +438,41 @@ def test_ctrl_c_ends_in_time_and_leaves_whole_models(tmp_path):
         [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env=environment, start_new_session=True,
     )  # fmt: skip
-    try:
-        assert process.stdout.readline() == "under way\n"
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: workers get it, too
-        output, errors = process.communicate(timeout=LIMIT)
-    finally:
-        process.kill()
+    with process:
+        try:
+            assert process.stdout.readline() == "under way\n"
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: workers get it, too
+            output, errors = process.communicate(timeout=LIMIT - 10)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # workers that hang hold the pipes
+            raise
     assert process.returncode == 0, errors
+    assert "Traceback" not in errors
     assert json.loads(output.splitlines()[-1]) == [False, True, [0, 40]]
+
+
+def interrupt_twice():
+    """Send two interrupts, the second one when the first has come."""
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(LIMIT)
+    finally:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_ends_what_a_worker_trains_and_never_the_worker():
+    models = [MLP([16, 4, 3], rng=i) for i in range(4)]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as executor:
+        fastmlp.fit_many(models, X, LABELS, executor=executor)
+        for worker in executor._processes:  # which wait for a block
+            os.kill(worker, signal.SIGINT)
+        fastmlp.fit_many(models, X, LABELS, executor=executor)
+        faulty = Own([16, 4, 3], rng=0)
+        faulty.fault = interrupt_twice
+        with pytest.raises(KeyboardInterrupt, match="each model whose block was back"):
+            fastmlp.fit_many([faulty], X, LABELS, executor=executor)
+        fastmlp.fit_many(models, X, LABELS, executor=executor)
+        assert executor.submit(int).result() == 0  # a pool that has lost a worker takes nothing
 
 
 def test_blocks_are_as_long_as_they_should_be():

@@ -16,7 +16,7 @@ from ..threads import get_num_threads
 from .arrays import offered
 from .blocks import Arguments, Block, Failure, Missing, Outcome
 from .waiting import Run
-from .worker import check_with, train_kept, train_numbered, train_with
+from .worker import check_with, train_in_process, train_kept, train_numbered, train_with
 
 Result = Outcome | Failure | BaseException  # an exception: of the engine, not of the training
 
@@ -86,8 +86,11 @@ class Futures(Engine):
                 else:
                     yield run, result
         finally:
-            for future in running:
-                future.cancel()
+            self._cancel(running)
+
+    def _cancel(self, running: set[Any]) -> None:
+        for future in running:
+            future.cancel()
 
     def _slots(self) -> int:
         raise NotImplementedError
@@ -131,13 +134,19 @@ class Pool(Futures):
 
     def _submit(self, block: Block, missing: tuple[str, ...], arguments: Arguments) -> Any:
         arrays: dict[str, Array] = {key: arguments.arrays[key] for key in missing}
+        if not isinstance(self.executor, ProcessPoolExecutor):
+            return self.executor.submit(train_kept, block, arrays)
         try:
-            return self.executor.submit(train_kept, block, arrays)
+            return self.executor.submit(train_in_process, block, arrays)
         except BrokenExecutor:
-            if not isinstance(self.executor, ProcessPoolExecutor):
-                raise
             self._replace(self.executor)
-            return self.executor.submit(train_kept, block, arrays)
+            return self.executor.submit(train_in_process, block, arrays)
+
+    def _cancel(self, running: set[Any]) -> None:
+        # A process pool has them all in its queue, where none can be cancelled. One cancelled on
+        # the way there would keep the pool from its end, should it break (Python 3.11).
+        if not isinstance(self.executor, ProcessPoolExecutor):
+            super()._cancel(running)
 
     def _replace(self, broken: Any) -> None:
         """Go on with a pool like one of whose processes one died: it starts no other."""

@@ -1,5 +1,6 @@
 """What a worker does with a block: it trains the models, or says why not."""
 
+import signal
 import time
 import traceback
 from typing import Any
@@ -18,6 +19,30 @@ from .arrays import Found, offered
 from .blocks import Block, Failure, Missing, Outcome, unpacked
 
 _kept: dict[str, Array] = {}  # the arrays of the last call that had a block here
+_interruptible = False  # whether SIGINT ends what this process does
+
+
+def train_in_process(block: Block, arrays: dict[str, Array]) -> Outcome | Failure | Missing:
+    """Train a block in a process of a pool, where SIGINT ends the training and nothing else.
+
+    A terminal's Ctrl-C comes to all workers. One that it met with a lock of the pool's queues
+    just taken would keep that lock, and the pool would wait for it until the end.
+    """
+    global _interruptible
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    _interruptible = True
+    try:
+        return train_kept(block, arrays)
+    finally:
+        _interruptible = False
+
+
+def _interrupt(*_: Any) -> None:
+    global _interruptible
+    if _interruptible:
+        _interruptible = False
+        raise KeyboardInterrupt
 
 
 def train_kept(block: Block, arrays: dict[str, Array]) -> Outcome | Failure | Missing:
