@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fastmlp_kernels import elementary, sigmoids
+from fastmlp_kernels.arithmetic import elementary, sigmoids
 
 KERNELS = {
     "exp": elementary.exp_array,

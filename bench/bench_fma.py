@@ -3,8 +3,8 @@
 import numba
 import numpy as np
 import pytest
-from fastmlp_kernels import fma as kernel
-from fastmlp_kernels.cpu import has_fma
+from fastmlp_kernels.arithmetic import fma as kernel
+from fastmlp_kernels.compiling.cpu import has_fma
 
 from fastmlp.reference import fma as reference
 

@@ -6,7 +6,7 @@ Fresh memory costs a page fault for each 4 KB: a backward of 32x784x512 took 4 t
 import threading
 
 import numpy as np
-from fastmlp_kernels.record import MOST_OWN
+from fastmlp_kernels.plans.record import MOST_OWN
 
 from .checks import Array
 

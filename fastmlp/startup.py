@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from types import TracebackType
 
-from fastmlp_kernels.notices import progress
+from fastmlp_kernels.compiling.notices import progress
 
 USER_ERROR = 2  # the exit code of argparse, too
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastmlp_kernels import record
+from fastmlp_kernels.plans import record
 
 import fastmlp
 from fastmlp import threads

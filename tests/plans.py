@@ -1,8 +1,8 @@
 """What the operations of a plan read and write: runs of bytes behind a base, row for row."""
 
 import numpy as np
-from fastmlp_kernels import record
-from fastmlp_kernels.record import LEAF, WORD
+from fastmlp_kernels.plans import record
+from fastmlp_kernels.plans.record import LEAF, WORD
 
 from fastmlp.plan.table import base_and_offset
 from fastmlp.plan.ways import STATES

@@ -16,11 +16,11 @@ from math import factorial, frexp
 import mpmath
 import numba
 import numpy as np
-from fastmlp_kernels import elementary
-from fastmlp_kernels.elementary import exp_array, log_array
-from fastmlp_kernels.fma import fma
-from fastmlp_kernels.jit import FLAGS
-from fastmlp_kernels.sigmoids import logistic_array, tanh_array
+from fastmlp_kernels.arithmetic import elementary
+from fastmlp_kernels.arithmetic.elementary import exp_array, log_array
+from fastmlp_kernels.arithmetic.fma import fma
+from fastmlp_kernels.arithmetic.sigmoids import logistic_array, tanh_array
+from fastmlp_kernels.compiling.jit import FLAGS
 
 jit = numba.njit(**FLAGS)  # the kernels' own has no machine code for Python to call
 RIGHT, UNDECIDED, WRONG = 0, 1, 2

@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 from fastmlp_kernels import activations as kernels
-from fastmlp_kernels.record import ACTIVATIONS
+from fastmlp_kernels.plans.record import ACTIVATIONS
 from helpers import DTYPES, assert_same_bits, floats, layouts, run_operation, specials
 
 import fastmlp

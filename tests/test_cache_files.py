@@ -9,8 +9,8 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from fastmlp_kernels import cache, jit
-from fastmlp_kernels import folder as files
+from fastmlp_kernels.compiling import cache, jit
+from fastmlp_kernels.compiling import folder as files
 
 VALUES = np.arange(5.0)
 

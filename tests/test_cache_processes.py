@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fastmlp_kernels import cache
+from fastmlp_kernels.compiling import cache
 
 LIMIT = 60  # seconds, for a process that would wait for ever
 # A kernel whose compiling is told in the folder, and takes as long as that holds a file "slow".
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
-from fastmlp_kernels import jit
+from fastmlp_kernels.compiling import jit
 
 @intrinsic
 def told(typing_context):
@@ -71,7 +71,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 # Two kernels of the package that are alike but for the function that their arrays go through.
 ALIKE = """
 import numpy as np
-from fastmlp_kernels.elementary import exp_array, log_array
+from fastmlp_kernels.arithmetic.elementary import exp_array, log_array
 x, out = np.ones(3, np.float32), np.empty(3, np.float32)
 for kernel in ({}):
     kernel[x.dtype](x, out)
@@ -82,7 +82,7 @@ for kernel in ({}):
 @pytest.fixture
 def start(tmp_path):
     """Start a process that runs some lines with the kernel above; it ends with the test."""
-    paths = [str(tmp_path), str(Path(cache.__file__).parents[1]), *sys.path]
+    paths = [str(tmp_path), str(Path(cache.__file__).parents[2]), *sys.path]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "NUMBA_CACHE_DIR": str(tmp_path)}
     (tmp_path / "told.py").write_text(TOLD)
     processes = []
@@ -164,7 +164,7 @@ def test_an_interrupted_compiler_keeps_no_lock(start, tmp_path):
 
 def test_each_compiles_for_itself_where_no_lock_can_be_had(start, tmp_path):
     process = start(f"""
-from fastmlp_kernels import cache
+from fastmlp_kernels.compiling import cache
 def no_lock(file): raise OSError(37, "No locks available")
 cache._try_lock = no_lock
 {BOTH}

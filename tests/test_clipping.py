@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from fastmlp_kernels import norm, record
+from fastmlp_kernels.plans import record
+from fastmlp_kernels.steps import norm
 from helpers import DTYPES, assert_same_bits, floats, run_operation, with_threads
 from test_fit import compiled_steps, data
 from test_sparse_layer import data as sparse_data

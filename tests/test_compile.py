@@ -5,14 +5,14 @@ import subprocess
 import sys
 
 import pytest
-from fastmlp_kernels.cpu import vector_bits
-from fastmlp_kernels.folder import cache_folder
+from fastmlp_kernels.compiling.cpu import vector_bits
+from fastmlp_kernels.compiling.folder import cache_folder
 from test_cli import run
 
 # Networks of every way that a layer goes: whole, by columns, past zeros, by leaves.
 EVERYTHING = """
 import numpy as np, fastmlp
-from fastmlp_kernels.cache import KernelCache
+from fastmlp_kernels.compiling.cache import KernelCache
 compiled, save = [], KernelCache.save_overload
 KernelCache.save_overload = lambda *arguments: (compiled.append(arguments[0]), save(*arguments))
 rng, dtype = np.random.default_rng(0), np.dtype({dtype!r})

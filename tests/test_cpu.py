@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from fastmlp_kernels.cpu import WIDTHS, has_fma, vector_bits
+from fastmlp_kernels.compiling.cpu import WIDTHS, has_fma, vector_bits
 
 on_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86-64 only")
 
@@ -88,7 +88,7 @@ def test_without_fma_the_software_form_is_used_and_never_the_c_library(settings)
 import re
 import numba
 import numpy as np
-from fastmlp_kernels import fma as kernel
+from fastmlp_kernels.arithmetic import fma as kernel
 
 assert kernel.fma is kernel.fma_software
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from digests import cells, digests
-from fastmlp_kernels.cpu import WIDTHS, vector_bits
+from fastmlp_kernels.compiling.cpu import WIDTHS, vector_bits
 
 HERE = Path(__file__).parent
 COMMITTED = json.loads((HERE / "digests.json").read_text())

@@ -7,9 +7,9 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from fastmlp_kernels import elementary as kernels
-from fastmlp_kernels import sigmoids
-from fastmlp_kernels.jit import FLAGS
+from fastmlp_kernels.arithmetic import elementary as kernels
+from fastmlp_kernels.arithmetic import sigmoids
+from fastmlp_kernels.compiling.jit import FLAGS
 from helpers import VECTORS, assert_same_bits, bits, specials
 from prove_elementary import FUNCTIONS, RIGHT, ULPS, WRONG, decide, fitted, judge, measure
 

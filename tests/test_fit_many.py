@@ -5,7 +5,7 @@ import copy
 import numba
 import numpy as np
 import pytest
-from fastmlp_kernels import pcg64
+from fastmlp_kernels.plans import pcg64
 from helpers import figures, state_of, with_threads
 
 import fastmlp

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import pytest
 from digests import OPERATIONS, digests, update
-from fastmlp_kernels.float_mode import CHANGES_BITS, get_mode, set_mode
+from fastmlp_kernels.arithmetic.float_mode import CHANGES_BITS, get_mode, set_mode
 from helpers import DTYPES, assert_same_bits, floats, specials, with_threads
 
 import fastmlp

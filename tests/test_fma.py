@@ -9,8 +9,8 @@ from itertools import product
 import numba
 import numpy as np
 import pytest
-from fastmlp_kernels import fma as kernel
-from fastmlp_kernels.cpu import has_fma
+from fastmlp_kernels.arithmetic import fma as kernel
+from fastmlp_kernels.compiling.cpu import has_fma
 from helpers import assert_same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -8,12 +8,12 @@ import termios
 from pathlib import Path
 
 import pytest
-from fastmlp_kernels import notices
+from fastmlp_kernels.compiling import notices
 
 # Kernels of which the second takes long.
 SCRIPT = """
 import logging, sys, time
-from fastmlp_kernels import jit, notices
+from fastmlp_kernels.compiling import jit, notices
 if "log" in sys.argv:
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO)
 notices.progress.shown = "bar" in sys.argv
@@ -33,7 +33,7 @@ print("end")
 @pytest.fixture
 def run():
     def run(*asked, script=SCRIPT, **streams):
-        paths = os.pathsep.join([str(Path(notices.__file__).parents[1]), *sys.path])
+        paths = os.pathsep.join([str(Path(notices.__file__).parents[2]), *sys.path])
         environment = os.environ | {"PYTHONPATH": paths}
         command = [sys.executable, "-c", script, *asked]
         return subprocess.run(command, env=environment, text=True, **streams)
@@ -56,7 +56,7 @@ TRAINING = """
 import logging, sys
 import numpy as np
 import fastmlp
-from fastmlp_kernels import notices
+from fastmlp_kernels.compiling import notices
 notices.ANNOUNCED_SECONDS = 0.0
 if "log" in sys.argv:
     logging.basicConfig(format="%(name)s %(levelname)s: %(message)s", level=logging.DEBUG)

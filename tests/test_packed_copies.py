@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
-from fastmlp_kernels import record
+from fastmlp_kernels.plans import record
 from helpers import DTYPES, assert_same_bits, floats, with_threads
 from plans import accesses, race
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastmlp_kernels import emitter, record, tile
+from fastmlp_kernels.compiling import emitter
+from fastmlp_kernels.plans import record
+from fastmlp_kernels.products import tile
 from plans import accesses, race, sizes_of_bases
 
 from fastmlp import plan as plans
@@ -242,5 +244,5 @@ def test_the_planner_imports_no_numba(path):
             names = [node.module or ""] if node.level == 0 else []
         for name in names:
             assert name.split(".")[0] not in ("numba", "llvmlite")
-            assert not name.startswith("fastmlp_kernels") or name == "fastmlp_kernels.record"
+            assert not name.startswith("fastmlp_kernels") or name == "fastmlp_kernels.plans.record"
     assert "numba" not in (Path(record.__file__).read_text()).replace("No Numba", "")

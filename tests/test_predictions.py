@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from fastmlp_kernels import record
+from fastmlp_kernels.plans import record
 from helpers import DTYPES, assert_same_bits, floats, layouts, specials, with_threads
 
 import fastmlp

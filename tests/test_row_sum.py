@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from fastmlp_kernels.jit import integer, kernel, packed, result
-from fastmlp_kernels.row_sum import row_max, row_sum
+from fastmlp_kernels.arithmetic.row_sum import row_max, row_sum
+from fastmlp_kernels.compiling.jit import integer, kernel, packed, result
 from helpers import DTYPES, VECTORS, assert_same_bits, floats, specials
 
 from fastmlp.reference.row_sum import row_sum as reference_row_sum

@@ -1,7 +1,7 @@
 """The threads' shares of a plan's work, by simulation: where they are even, else why not."""
 
 import pytest
-from fastmlp_kernels.execute import _rows_each
+from fastmlp_kernels.plans.execute import _rows_each
 
 from fastmlp.plan import shares
 from fastmlp.plan.blocking import machine

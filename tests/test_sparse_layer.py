@@ -4,8 +4,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from fastmlp_kernels import zeros
-from fastmlp_kernels.cpu import vector_bits
+from fastmlp_kernels.compiling.cpu import vector_bits
+from fastmlp_kernels.steps import zeros
 from helpers import (
     DTYPES,
     assert_same_bits,

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from fastmlp_kernels.cpu import WIDTHS, vector_bits
+from fastmlp_kernels.compiling.cpu import WIDTHS, vector_bits
 
 from fastmlp import startup
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastmlp_kernels import jit, late, stored
-from fastmlp_kernels.call import MOST_ARGUMENTS, invoke
-from fastmlp_kernels.jit import address_of
-from fastmlp_kernels.lean import lean_code
-from fastmlp_kernels.memory import array_at
-from fastmlp_kernels.operands import KERNEL, set_word, word
-from fastmlp_kernels.passed import AXES, LENGTH, PASSED_WORDS, SIZE, START, WIDTH
-from fastmlp_kernels.team import wait
+from fastmlp_kernels.compiling import jit, late, stored
+from fastmlp_kernels.compiling.call import MOST_ARGUMENTS, invoke
+from fastmlp_kernels.compiling.jit import address_of
+from fastmlp_kernels.compiling.lean import lean_code
+from fastmlp_kernels.compiling.passed import AXES, LENGTH, PASSED_WORDS, SIZE, START, WIDTH
+from fastmlp_kernels.plans.memory import array_at
+from fastmlp_kernels.plans.operands import KERNEL, set_word, word
+from fastmlp_kernels.plans.team import wait
 
 import fastmlp
 
@@ -90,10 +90,8 @@ def test_what_code_depends_on_is_asked_of_numba_where_it_differs(run, warm, tmp_
     (tmp_path / ".numba_config.yaml").write_text("{}")
     assert run() == [warm, "True"]
     (tmp_path / ".numba_config.yaml").unlink()
-    assert run(before="import os, fastmlp_kernels.late; os.environ['NUMBA_OPT'] = '2'\n") == [
-        warm,
-        "True",
-    ]
+    before = "import os, fastmlp_kernels.compiling.late; os.environ['NUMBA_OPT'] = '2'\n"
+    assert run(before=before) == [warm, "True"]
 
 
 def test_other_versions_have_other_files(monkeypatch):
@@ -134,15 +132,15 @@ def test_damaged_and_lost_files_are_written_again(run, warm, tmp_path):
 def test_code_of_settings_that_only_a_process_has_is_not_kept(tmp_path):
     """Neither where a program sets up Numba, nor where it does so once we have imported both."""
     early = "import numba\nnumba.config.LOOP_VECTORIZE = 0\n"
-    late = "import os, fastmlp_kernels.late\nos.environ['NUMBA_LOOP_VECTORIZE'] = '0'\n"
+    late = "import os, fastmlp_kernels.compiling.late\nos.environ['NUMBA_LOOP_VECTORIZE'] = '0'\n"
     for before in (early, late, PATCHED):
         start(tmp_path, before)
         assert not list(tmp_path.glob("fastmlp/*_kernel.lean-*"))
 
 
 PATCHED = """
-from fastmlp_kernels.late import Late
-Late("jit").jit
+from fastmlp_kernels.compiling.late import Late
+Late("compiling.jit").jit
 import numba
 numba.config.LOOP_VECTORIZE = 0
 """
@@ -257,7 +255,7 @@ def test_fork_while_modules_are_imported(tmp_path):
     code = """
 import os, sys, threading, time
 sys.path.insert(0, sys.argv[1])
-from fastmlp_kernels import late
+from fastmlp_kernels.compiling import late
 started = threading.Event()
 class Slow:
     def find_spec(self, name, path=None, target=None):

@@ -3,8 +3,8 @@ from math import sqrt
 import numba
 import numpy as np
 import pytest
-from fastmlp_kernels import subnormal
-from fastmlp_kernels.cpu import has_fma
+from fastmlp_kernels.arithmetic import subnormal
+from fastmlp_kernels.compiling.cpu import has_fma
 from fastmlp_kernels.update import quotient, reciprocal
 from helpers import DTYPES, assert_same_bits, floats, layouts, specials
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fastmlp_kernels import product as kernels
 from fastmlp_kernels import relu
-from fastmlp_kernels.record import usual_place
+from fastmlp_kernels.plans.record import usual_place
 from helpers import DTYPES, all_checked, assert_same_bits, floats
 from odd_inputs import KINDS, small_numbers
 

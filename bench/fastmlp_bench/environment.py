@@ -129,7 +129,7 @@ def versions() -> dict[str, str]:
 
 def machine(threads: int) -> dict[str, Any]:
     """Return what identifies the machine: CPU, cores, threads used, vectors, system, pools."""
-    from fastmlp_kernels.cpu import cpu_name, vector_bits
+    from fastmlp_kernels.compiling.cpu import cpu_name, vector_bits
 
     return {
         "cpu": cpu_name(),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from fastmlp_kernels import peak
-from fastmlp_kernels.record import LINE
+from fastmlp_kernels.plans.record import LINE
 
 from .environment import cache_sizes, with_threads
 from .providers import Array, Call

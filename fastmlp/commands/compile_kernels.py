@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels.cpu import VARIABLE, vector_bits
-from fastmlp_kernels.folder import cache_folder, folder_size
+from fastmlp_kernels.compiling.cpu import VARIABLE, vector_bits
+from fastmlp_kernels.compiling.folder import cache_folder, folder_size
 
 import fastmlp
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
-from fastmlp_kernels.notices import progress as compiler
+from fastmlp_kernels.compiling.notices import progress as compiler
 
 from ..checks import Array
 from ..labels import one_hot

@@ -139,8 +139,8 @@ def _info(options: argparse.Namespace) -> int:
     import llvmlite
     import numba
     import numpy
-    from fastmlp_kernels.cpu import cpu_name, vector_bits
-    from fastmlp_kernels.folder import cache_folder, clear_folder, folder_size
+    from fastmlp_kernels.compiling.cpu import cpu_name, vector_bits
+    from fastmlp_kernels.compiling.folder import cache_folder, clear_folder, folder_size
     from numba.np.ufunc.parallel import threading_layer
 
     bits, limit = vector_bits(), default_limit()

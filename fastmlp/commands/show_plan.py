@@ -4,8 +4,8 @@ import time
 from itertools import pairwise
 
 import numpy as np
-from fastmlp_kernels.cpu import vector_bits
-from fastmlp_kernels.record import CONSTANTS_EACH
+from fastmlp_kernels.compiling.cpu import vector_bits
+from fastmlp_kernels.plans.record import CONSTANTS_EACH
 
 from ..model.addresses import this_machine
 from ..model.epochs import Steps, describe, pays_to_skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels.notices import progress as compiler
+from fastmlp_kernels.compiling.notices import progress as compiler
 
 from ..checks import Array
 from ..choices import LossName

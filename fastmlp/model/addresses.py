@@ -6,11 +6,11 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels import record
-from fastmlp_kernels.cpu import architecture, vector_bits
-from fastmlp_kernels.late import Late
-from fastmlp_kernels.notices import expect_kernels
-from fastmlp_kernels.stored import address
+from fastmlp_kernels.compiling.cpu import architecture, vector_bits
+from fastmlp_kernels.compiling.late import Late
+from fastmlp_kernels.compiling.notices import expect_kernels
+from fastmlp_kernels.compiling.stored import address
+from fastmlp_kernels.plans import record
 
 from ..checks import Array
 from ..plan.blocking import Machine, machine
@@ -34,11 +34,14 @@ ARGUMENTS: dict[Planner, Callable[[Layout], list[Argument]]] = {
 
 MOST_PRODUCTS = 1024
 # Kernels by the module that has their makers; of those above the arguments, below dtypes alone.
-_WITHOUT_DTYPE = {"product": "product_walk", "gather": "rows", "move": "rows"}
+_WITHOUT_DTYPE = {
+    **{"product": "products.product_walk", "gather": "steps.rows", "move": "steps.rows"}
+}
 _BY_DTYPE = {
-    **{"sparse": "sparse_walk", "find": "zeros", "watch": "zeros", "rates": "weights"},
-    **{"loss": "step_loss", "argmax": "step_loss", "softmax": "heads", "join": "rows"},
-    **{"gate": "rows", "add": "rows", "squares": "norm", "clip": "norm"},
+    **{"sparse": "products.sparse_walk", "find": "steps.zeros", "watch": "steps.zeros"},
+    **{"loss": "steps.step_loss", "argmax": "steps.step_loss", "softmax": "steps.heads"},
+    **{"join": "steps.rows", "gate": "steps.rows", "add": "steps.rows"},
+    **{"rates": "steps.weights", "squares": "steps.norm", "clip": "steps.norm"},
 }
 DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
 
@@ -62,10 +65,12 @@ def shared_words(plan: Plan, dtype: np.dtype[Any]) -> Array:
         for kind in sorted(plan.kinds):
             words[record.KERNELS + record.OPCODES[kind]] = _kernel(kind, dtype)
         for vectors in sorted(plan.vectors):
-            words[record.ROWS_KERNELS + vectors] = address("sparse", "rows_kernel", dtype, vectors)
+            words[record.ROWS_KERNELS + vectors] = address(
+                "products.sparse", "rows_kernel", dtype, vectors
+            )
         for number in sorted(plan.shapes):
             words[record.TILES + number] = address(
-                "microkernel", "tile_kernel", dtype, *this_machine().shapes[number]
+                "products.microkernel", "tile_kernel", dtype, *this_machine().shapes[number]
             )
     return words
 
@@ -118,36 +123,36 @@ def compile_all(dtype: np.dtype[Any]) -> None:
         for kind in record.OPCODES:
             _kernel(kind, dtype)
         for count in vectors:
-            address("sparse", "rows_kernel", dtype, count)
+            address("products.sparse", "rows_kernel", dtype, count)
         for shape in shapes:
-            address("microkernel", "tile_kernel", dtype, *shape)
+            address("products.microkernel", "tile_kernel", dtype, *shape)
     starter()
 
 
 def worker() -> int:
     """Return the address of what each thread runs."""
-    return address("execute", "worker")
+    return address("plans.execute", "worker")
 
 
 @cache
 def starter() -> int:
     """Return the address of what starts threads, which are Numba's."""
-    return int(Late("parallel").starter())
+    return int(Late("plans.parallel").starter())
 
 
 def _kernel(kind: str, dtype: np.dtype[Any]) -> int:
     """Return the address of the kernel of an operation."""
     if kind in STATES:
-        return address("weights", "update_kernel", dtype, kind)
+        return address("steps.weights", "update_kernel", dtype, kind)
     if kind in record.ACTIVATIONS:
         return address("activations", "activate_kernel", dtype, kind)
     if kind in record.TARGET_LOSSES:
-        return address("losses", "target_loss_kernel", dtype, kind)
+        return address("steps.losses", "target_loss_kernel", dtype, kind)
     if kind in record.HEADS:
-        return address("heads", "head_kernel", dtype, kind)
+        return address("steps.heads", "head_kernel", dtype, kind)
     if kind == "pack":
         lanes = this_machine().lanes(dtype.itemsize)
-        return address("weights", "pack_kernel", dtype, lanes)
+        return address("steps.weights", "pack_kernel", dtype, lanes)
     if kind in _WITHOUT_DTYPE:
         return address(_WITHOUT_DTYPE[kind], f"{kind}_kernel")
     maker = "sparse_walk_kernel" if kind == "sparse" else f"{kind}_kernel"

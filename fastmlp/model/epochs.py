@@ -5,10 +5,10 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels import record
-from fastmlp_kernels.call import invoke
-from fastmlp_kernels.cpu import vector_bits
-from fastmlp_kernels.stored import address
+from fastmlp_kernels.compiling.call import invoke
+from fastmlp_kernels.compiling.cpu import vector_bits
+from fastmlp_kernels.compiling.stored import address
+from fastmlp_kernels.plans import record
 
 from ..checks import Array
 from ..plan.step import MOST_PLANS, plan_training
@@ -182,7 +182,7 @@ def prepare(training: Training) -> Prepared:
     words[record.RATE], words[record.LAST_ROWS] = plan.buffers, training.last
     size = record.LINE + record.team_bytes(plan.threads) + plan.threads * plan.own + plan.buffers
     watches = "watch" in plan.kinds
-    trains = partial(invoke(), address("execute", "trainer"))
+    trains = partial(invoke(), address("plans.execute", "trainer"))
     return Prepared(plan, words, size, watches, trains, worker())
 
 

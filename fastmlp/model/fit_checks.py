@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels.record import CONSTANTS_EACH
+from fastmlp_kernels.plans.record import CONSTANTS_EACH
 from numpy.typing import ArrayLike
 
 from ..checks import Array, dtype_error, not_finite, plain_array, positive, shape_error

@@ -11,7 +11,7 @@ import weakref
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels.record import LINE
+from fastmlp_kernels.plans.record import LINE
 
 from ..checks import Array
 from ..plan.predict import kept_bytes

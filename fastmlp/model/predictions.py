@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastmlp_kernels import record
-from fastmlp_kernels.call import invoke
-from fastmlp_kernels.stored import address
+from fastmlp_kernels.compiling.call import invoke
+from fastmlp_kernels.compiling.stored import address
+from fastmlp_kernels.plans import record
 
 from ..checks import Array
 from ..plan.predict import (
@@ -166,7 +166,7 @@ def predictor(
     head[record.REALS] = each if goal.dtype == dtype else 0
     network = Prediction(sizes, bias, dtype.itemsize, FEW, goal.name, activation, *loss)
     words, plans = _words(head, network, (FEW, SOME, MANY), dtype)
-    run = partial(invoke(), address("execute", "answerer"))
+    run = partial(invoke(), address("plans.execute", "answerer"))
     return Predictor(goal, run, words, plans, parameters.size, owner, network)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastmlp_kernels.notices import progress as compiling
+from fastmlp_kernels.compiling.notices import progress as compiling
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fastmlp_kernels.record import LEAF
+from fastmlp_kernels.plans.record import LEAF
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, shape_error

@@ -8,7 +8,7 @@ ranks meet, the tree adds them, as docs/arithmetic.md says.
 from functools import lru_cache
 
 import numpy as np
-from fastmlp_kernels.record import LEAF
+from fastmlp_kernels.plans.record import LEAF
 
 from ..checks import Array
 

@@ -3,13 +3,13 @@
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels.late import Late
+from fastmlp_kernels.compiling.late import Late
 
 from ..checks import Array
 from ..reference.losses import Elementary
 from ..reference.row_sum import row_sum
 
-elementary, sigmoids = Late("elementary"), Late("sigmoids")
+elementary, sigmoids = Late("arithmetic.elementary"), Late("arithmetic.sigmoids")
 
 
 def exp(x: Array) -> Array:

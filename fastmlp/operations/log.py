@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastmlp_kernels.late import Late
+from fastmlp_kernels.compiling.late import Late
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels.call import invoke
-from fastmlp_kernels.late import Late
-from fastmlp_kernels.stored import address
+from fastmlp_kernels.compiling.call import invoke
+from fastmlp_kernels.compiling.late import Late
+from fastmlp_kernels.compiling.stored import address
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array

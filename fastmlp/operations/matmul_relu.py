@@ -4,7 +4,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels.late import Late
+from fastmlp_kernels.compiling.late import Late
 
 from .. import notebook
 from ..arithmetic_mode import is_numpy

@@ -7,8 +7,8 @@ before. The kernel itself looks whether they are: so the way there takes 0.3 us,
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels.late import Late
-from fastmlp_kernels.record import USUAL_PLACES, usual_place
+from fastmlp_kernels.compiling.late import Late
+from fastmlp_kernels.plans.record import USUAL_PLACES, usual_place
 
 from .. import threads
 from ..arithmetic_mode import is_numpy

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels.late import Late
-from fastmlp_kernels.record import ROWWISE_FIELDS
+from fastmlp_kernels.compiling.late import Late
+from fastmlp_kernels.plans.record import ROWWISE_FIELDS
 
 from ..arithmetic_mode import is_numpy
 from ..checks import Array, unchanged

@@ -9,7 +9,7 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels.late import Late
+from fastmlp_kernels.compiling.late import Late
 
 from ..checks import FLOATS, Array
 from ..threads import HAS_GIL, threads_for

@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from fastmlp_kernels.record import BLOCK_ROWS, LEAF, LINE, TILE_WORDS, WORD
+from fastmlp_kernels.plans.record import BLOCK_ROWS, LEAF, LINE, TILE_WORDS, WORD
 
 from ..checks import Array
 

@@ -7,7 +7,7 @@ layer: from step to step a thread has the same panels, or the rows of its groups
 
 from typing import NamedTuple
 
-from fastmlp_kernels.record import LEAF, PARAMETERS, STATES, WORD
+from fastmlp_kernels.plans.record import LEAF, PARAMETERS, STATES, WORD
 
 from .blocking import TASKS_PER_THREAD, Machine, panel_width, share
 from .table import at

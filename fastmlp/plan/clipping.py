@@ -8,7 +8,7 @@ leaves end anywhere in blocks. The second sums the squares of runs of leaves, wh
 third a task joins these few, copies its block's gradient clipped, and goes on as without a limit.
 """
 
-from fastmlp_kernels.record import LEAF
+from fastmlp_kernels.plans.record import LEAF
 
 from . import weights
 from .blocking import count_leaves, split_leaves, whole_lines

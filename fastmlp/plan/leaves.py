@@ -6,7 +6,7 @@ may pass over zeros. Each thread has the outputs of one leaf of samples.
 """
 
 import numpy as np
-from fastmlp_kernels.record import LEAF, WORD
+from fastmlp_kernels.plans.record import LEAF, WORD
 
 from . import samples, sparse
 from .blocking import count_leaves, count_levels, panel_width, runs_of_leaves

@@ -1,6 +1,6 @@
 """A loss as an operation: the loss of each sample of a block, and the gradient by the outputs."""
 
-from fastmlp_kernels.record import LABELS, LOSS_SCRATCH, LOSSES, SCALES
+from fastmlp_kernels.plans.record import LABELS, LOSS_SCRATCH, LOSSES, SCALES
 
 from .state import bits_of
 from .table import Builder, at

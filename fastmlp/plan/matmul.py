@@ -9,7 +9,7 @@ another in any case, and only whole subtrees of leaves are added elsewhere.
 from typing import NamedTuple
 
 import numpy as np
-from fastmlp_kernels.record import ARRAYS, LEAF, LINE
+from fastmlp_kernels.plans.record import ARRAYS, LEAF, LINE
 
 from .blocking import (
     TASKS_PER_THREAD,

@@ -11,7 +11,16 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from fastmlp_kernels.record import BLOCK_ROWS, CLASSES, HEADS, KEPT, LEAF, LOSSES, PARAMETERS, X
+from fastmlp_kernels.plans.record import (
+    BLOCK_ROWS,
+    CLASSES,
+    HEADS,
+    KEPT,
+    LEAF,
+    LOSSES,
+    PARAMETERS,
+    X,
+)
 
 from .blocking import Machine, Panel, count_leaves, padded_row, panel_width, whole_lines
 from .losses import loss

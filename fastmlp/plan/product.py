@@ -1,6 +1,6 @@
 """One product as an operation: what its walk needs, its scratch, its tiles."""
 
-from fastmlp_kernels.record import BLOCK_ROWS, LEAF
+from fastmlp_kernels.plans.record import BLOCK_ROWS, LEAF
 
 from .blocking import FAR_ROWS, FEW_LEAVES, Panel, count_leaves, count_levels, panel_width
 from .table import Builder

@@ -10,7 +10,7 @@ Large layers have done their forward pass by columns: a panel of W for all sampl
 thread that updates it.
 """
 
-from fastmlp_kernels.record import BY_SLOPE, PARAMETERS
+from fastmlp_kernels.plans.record import BY_SLOPE, PARAMETERS
 
 from . import sparse
 from .blocking import Panel, sample_rows

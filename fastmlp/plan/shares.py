@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from fastmlp_kernels.record import (
+from fastmlp_kernels.plans.record import (
     ACTIVATIONS,
     FIELDS,
     HEADS,

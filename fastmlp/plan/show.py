@@ -3,7 +3,7 @@
 from collections import Counter
 
 import numpy as np
-from fastmlp_kernels.record import FIELDS, OWN_WORDS
+from fastmlp_kernels.plans.record import FIELDS, OWN_WORDS
 
 from .shares import slowest, stage_times
 from .table import Plan

@@ -9,7 +9,7 @@ Words of bits tell what isn't zero. A narrow first layer's inputs are groups of 
     h = f(the tree over sums)
 """
 
-from fastmlp_kernels.record import LEAF, RATE, WORD, X
+from fastmlp_kernels.plans.record import LEAF, RATE, WORD, X
 
 from .blocking import (
     TASKS_PER_THREAD,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from fastmlp_kernels.record import LEAF, ORDER, WORD, X
+from fastmlp_kernels.plans.record import LEAF, ORDER, WORD, X
 
 from ..checks import Array
 from .blocking import count_leaves, padded_row, panel_width

@@ -9,7 +9,7 @@ tree joins the runs' gradients. A limit for the gradients' norm makes three stag
 
 from functools import lru_cache
 
-from fastmlp_kernels.record import LEAF
+from fastmlp_kernels.plans.record import LEAF
 
 from . import clipping, leaves, samples, sparse, weights
 from .blocking import Machine, count_leaves, padded_row, panel_width

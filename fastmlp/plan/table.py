@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from fastmlp_kernels.record import (
+from fastmlp_kernels.plans.record import (
     BASE_NAMES,
     BUFFERS,
     FIELDS,

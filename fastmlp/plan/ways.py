@@ -8,8 +8,8 @@ where such a first layer is narrow, the leaves of its inputs are tasks. docs/tra
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fastmlp_kernels.record import ACTIVATIONS as OPERATIONS
-from fastmlp_kernels.record import LEAF, WORD
+from fastmlp_kernels.plans.record import ACTIVATIONS as OPERATIONS
+from fastmlp_kernels.plans.record import LEAF, WORD
 
 from .blocking import FAR_ROWS, SAMPLES_TILE, SHORT_INNER, Machine, count_leaves, split_leaves
 

@@ -9,7 +9,7 @@ is never stored: the product's own end is W - rate * grad, which made an epoch o
 next step reads.
 """
 
-from fastmlp_kernels.record import LEAF, PANEL_WORDS, RATE
+from fastmlp_kernels.plans.record import LEAF, PANEL_WORDS, RATE
 
 from . import leaves, sparse
 from .blocking import panel_width, whole_lines

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels import population_predictions
+from fastmlp_kernels.plans import population_predictions
 
 from ..checks import Array
 from ..model.goals import goal_of

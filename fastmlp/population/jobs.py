@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels import population, record
+from fastmlp_kernels.plans import population, record
 
 from ..checks import Array
 from ..model.addresses import DTYPES

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from fastmlp_kernels import pcg64, population, record
+from fastmlp_kernels.plans import pcg64, population, record
 
 from ..checks import Array
 from ..model import epochs

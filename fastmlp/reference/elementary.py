@@ -1,6 +1,7 @@
 """exp and log in NumPy: sequences of IEEE operations and FMAs that give the same bits everywhere.
 
-The kernels (kernels/fastmlp_kernels/elementary.py) do the same operations. Both compute in float64.
+The kernels (kernels/fastmlp_kernels/arithmetic/elementary.py) do the same operations. Both compute
+in float64.
 
 Reduction. exp: k is x / log(2) rounded to an integer, e^x = 2^k e^r with |r| <= log(2) / 2. log:
 x = 2^k m with m from sqrt(1/2) to sqrt(2), log(x) = k log(2) + log(1 + r) with r = m - 1, exact.

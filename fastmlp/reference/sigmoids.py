@@ -1,6 +1,7 @@
 """tanh and logistic in NumPy: sequences of IEEE operations and FMAs with the same bits everywhere.
 
-The kernels (kernels/fastmlp_kernels/sigmoids.py) do the same operations. Both compute in float64.
+The kernels (kernels/fastmlp_kernels/arithmetic/sigmoids.py) do the same operations. Both compute
+in float64.
 
     tanh(x) = (1 - e) / (1 + e) with x's sign, e = exp(-2 |x|)
     logistic(x) = 1 / (1 + e), e = exp(-x)

@@ -1,7 +1,7 @@
 """The mean of losses that come in parts, with the bits of that of all."""
 
 import numpy as np
-from fastmlp_kernels.record import LEAF
+from fastmlp_kernels.plans.record import LEAF
 
 from ..checks import Array
 

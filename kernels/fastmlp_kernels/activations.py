@@ -14,14 +14,14 @@ given y of tanh and logistic, x of the others. Its arrays are (n, 1); a plan has
 
 from functools import cache, partial
 
-from fastmlp_kernels import lanes
-from fastmlp_kernels.elementwise import pairs_on_lanes
-from fastmlp_kernels.jit import address_of, jit
-from fastmlp_kernels.lanes import LANES
-from fastmlp_kernels.memory import array_at
-from fastmlp_kernels.operands import KERNEL, moved, operation_at, own_at
+from fastmlp_kernels.arithmetic import lanes
+from fastmlp_kernels.arithmetic.elementwise import pairs_on_lanes
+from fastmlp_kernels.arithmetic.lanes import LANES
+from fastmlp_kernels.arithmetic.sigmoids import logistic, tanh
+from fastmlp_kernels.compiling.jit import address_of, jit
+from fastmlp_kernels.plans.memory import array_at
+from fastmlp_kernels.plans.operands import KERNEL, moved, operation_at, own_at
 from fastmlp_kernels.row_shares import RowsKernel, finish, my_rows
-from fastmlp_kernels.sigmoids import logistic, tanh
 
 _activate_at = operation_at["tanh"]  # of every activation
 

@@ -23,7 +23,7 @@ from numba.extending import (
     unbox,
 )
 
-from fastmlp_kernels.jit import jit
+from fastmlp_kernels.compiling.jit import jit
 
 # item: the object's own address; place: that of the first element. kind: NumPy's number of the
 # dtype, -1 for one whose bytes are swapped. axes: -1 for what is no array of NumPy's own class, -2

@@ -3,8 +3,8 @@
 All arrays (n, 1); epsilon is a float64 that is rounded to their dtype.
 """
 
-from fastmlp_kernels import elementary
-from fastmlp_kernels.jit import jit
+from fastmlp_kernels.arithmetic import elementary
+from fastmlp_kernels.compiling.jit import jit
 from fastmlp_kernels.row_shares import RowsKernel, finish, my_rows
 
 

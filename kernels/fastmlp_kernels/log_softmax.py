@@ -6,12 +6,12 @@ grad_x = grad_y - p * rowsum(grad_y).
 
 import numpy as np
 
-from fastmlp_kernels import lanes
-from fastmlp_kernels.elementary import exp_all, exp_on_lanes, log, log_all
-from fastmlp_kernels.jit import jit
-from fastmlp_kernels.lanes import LANES
+from fastmlp_kernels.arithmetic import lanes
+from fastmlp_kernels.arithmetic.elementary import exp_all, exp_on_lanes, log, log_all
+from fastmlp_kernels.arithmetic.lanes import LANES
+from fastmlp_kernels.arithmetic.row_sum import last_part, row_max, row_sum
+from fastmlp_kernels.compiling.jit import jit
 from fastmlp_kernels.row_shares import RowsKernel, finish, my_rows
-from fastmlp_kernels.row_sum import last_part, row_max, row_sum
 
 SHORT = 256  # classes of the longest row whose block goes through scratch memory
 BLOCK_SIZE = 2048  # elements of a block of short rows: z and e stay in the nearest cache

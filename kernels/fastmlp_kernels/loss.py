@@ -4,13 +4,13 @@ from functools import cache
 
 import numpy as np
 
-from fastmlp_kernels.float_mode import in_ieee_mode
-from fastmlp_kernels.jit import address_of, kernel, packed, result
-from fastmlp_kernels.memory import array_at
-from fastmlp_kernels.operands import KERNEL, passed
-from fastmlp_kernels.passed import SIZE, START
-from fastmlp_kernels.record import LEAF
-from fastmlp_kernels.row_sum import row_sum
+from fastmlp_kernels.arithmetic.float_mode import in_ieee_mode
+from fastmlp_kernels.arithmetic.row_sum import row_sum
+from fastmlp_kernels.compiling.jit import address_of, kernel, packed, result
+from fastmlp_kernels.compiling.passed import SIZE, START
+from fastmlp_kernels.plans.memory import array_at
+from fastmlp_kernels.plans.operands import KERNEL, passed
+from fastmlp_kernels.plans.record import LEAF
 
 
 @in_ieee_mode

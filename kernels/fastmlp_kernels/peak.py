@@ -10,8 +10,8 @@ from numba import prange
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastmlp_kernels.emitter import VECTOR_BITS, emit_fma
-from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
+from fastmlp_kernels.compiling.emitter import VECTOR_BITS, emit_fma
+from fastmlp_kernels.compiling.jit import integer, jit, kernel, packed, result, share
 from fastmlp_kernels.update import sgd_array
 
 ACCUMULATORS = 12

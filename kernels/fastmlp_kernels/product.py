@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastmlp_kernels.execute import set_places
+from fastmlp_kernels.compiling.jit import integer, jit, kernel
 from fastmlp_kernels.given import (
     C_CONTIGUOUS,
     NOTHING,
@@ -20,11 +20,18 @@ from fastmlp_kernels.given import (
     same,
     take_gil,
 )
-from fastmlp_kernels.jit import integer, jit, kernel
-from fastmlp_kernels.memory import address, aligned, array_at, copy, keep_alive, words_on_stack
-from fastmlp_kernels.operands import argument_at, set_word, word
-from fastmlp_kernels.parallel import run_team
-from fastmlp_kernels.record import (
+from fastmlp_kernels.plans.execute import set_places
+from fastmlp_kernels.plans.memory import (
+    address,
+    aligned,
+    array_at,
+    copy,
+    keep_alive,
+    words_on_stack,
+)
+from fastmlp_kernels.plans.operands import argument_at, set_word, word
+from fastmlp_kernels.plans.parallel import run_team
+from fastmlp_kernels.plans.record import (
     ARGUMENT_FIELDS,
     ARRAYS,
     CALL_HEAD,

@@ -1,6 +1,6 @@
 """Relu: y = x > 0 ? x : +0; grad_x = grad_y * (x > 0 ? 1 : 0). All arrays (n, 1)."""
 
-from fastmlp_kernels.jit import jit
+from fastmlp_kernels.compiling.jit import jit
 from fastmlp_kernels.row_shares import RowsKernel, finish, my_rows
 
 

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 from numba.core import types
 
+from fastmlp_kernels.compiling.jit import integer, jit, kernel, share
 from fastmlp_kernels.given import (
     C_CONTIGUOUS,
     FLOAT32,
@@ -26,11 +27,10 @@ from fastmlp_kernels.given import (
     release_gil,
     take_gil,
 )
-from fastmlp_kernels.jit import integer, jit, kernel, share
-from fastmlp_kernels.memory import add_one, fields_at, matrix_at, on_stack
-from fastmlp_kernels.operands import record_at
-from fastmlp_kernels.parallel import SharedKernel, call_stage, check_room, on_threads
-from fastmlp_kernels.record import ROWWISE_FIELDS
+from fastmlp_kernels.plans.memory import add_one, fields_at, matrix_at, on_stack
+from fastmlp_kernels.plans.operands import record_at
+from fastmlp_kernels.plans.parallel import SharedKernel, call_stage, check_room, on_threads
+from fastmlp_kernels.plans.record import ROWWISE_FIELDS
 
 # How many threads have finished; addresses of arrays (rows, width); a float64 as its bits.
 Rows = namedtuple("Rows", "finished first second third rows width itemsize threads scalar")

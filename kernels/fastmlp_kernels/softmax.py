@@ -7,13 +7,13 @@ grad_x = (-t) + g * y.
 
 import numpy as np
 
-from fastmlp_kernels import lanes
-from fastmlp_kernels.elementary import exp_all
-from fastmlp_kernels.fma import fma
-from fastmlp_kernels.jit import jit
-from fastmlp_kernels.lanes import LANES
+from fastmlp_kernels.arithmetic import lanes
+from fastmlp_kernels.arithmetic.elementary import exp_all
+from fastmlp_kernels.arithmetic.fma import fma
+from fastmlp_kernels.arithmetic.lanes import LANES
+from fastmlp_kernels.arithmetic.row_sum import last_part, row_sum
+from fastmlp_kernels.compiling.jit import jit
 from fastmlp_kernels.row_shares import RowsKernel, finish, my_rows
-from fastmlp_kernels.row_sum import last_part, row_sum
 
 LEAF = 256
 BLOCK_SIZE = 65536  # elements of a block: e stays in the cache until it is divided

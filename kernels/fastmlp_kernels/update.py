@@ -21,12 +21,12 @@ from collections import namedtuple
 import numpy as np
 from numba.core import types
 
-from fastmlp_kernels.cpu import has_fma
-from fastmlp_kernels.fma import fma
-from fastmlp_kernels.jit import integer, jit, kernel, packed, result, share
-from fastmlp_kernels.memory import add_one, address, array_at, fields_at, keep_alive, load
-from fastmlp_kernels.parallel import SharedKernel, on_threads
-from fastmlp_kernels.subnormal import decayed, negligible_beside, without_tiny
+from fastmlp_kernels.arithmetic.fma import fma
+from fastmlp_kernels.arithmetic.subnormal import decayed, negligible_beside, without_tiny
+from fastmlp_kernels.compiling.cpu import has_fma
+from fastmlp_kernels.compiling.jit import integer, jit, kernel, packed, result, share
+from fastmlp_kernels.plans.memory import add_one, address, array_at, fields_at, keep_alive, load
+from fastmlp_kernels.plans.parallel import SharedKernel, on_threads
 
 MOST_ARRAYS = 4  # of one row: parameter, gradient, and the two states of Adam
 ROW_SIZE = 8 * (1 + MOST_ARRAYS)  # bytes

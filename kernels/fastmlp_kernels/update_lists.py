@@ -6,6 +6,7 @@ dtype, and those of a parameter its shape.
 
 import numpy as np
 
+from fastmlp_kernels.compiling.jit import integer, jit, kernel
 from fastmlp_kernels.given import (
     ALIGNED,
     FLOAT32,
@@ -17,8 +18,7 @@ from fastmlp_kernels.given import (
     itemsize_of,
     list_item,
 )
-from fastmlp_kernels.jit import integer, jit, kernel
-from fastmlp_kernels.operands import set_word
+from fastmlp_kernels.plans.operands import set_word
 from fastmlp_kernels.update import ROW_SIZE
 
 

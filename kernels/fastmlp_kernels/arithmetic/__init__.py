@@ -1,0 +1,1 @@
+"""The arithmetic that kernels share: elementary functions, vectors, sums."""

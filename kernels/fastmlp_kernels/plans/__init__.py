@@ -1,0 +1,1 @@
+"""Plans as kernels see them: their records, their threads, and how they are executed."""

@@ -1,0 +1,1 @@
+"""Products of a plan: the micro-kernel and the walks over its tiles."""

@@ -1,0 +1,1 @@
+"""Operations of a plan other than its products."""
