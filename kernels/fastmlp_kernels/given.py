@@ -24,6 +24,23 @@ from numba.extending import (
 )
 
 from fastmlp_kernels.compiling.jit import jit
+from fastmlp_kernels.compiling.numpy_structs import (
+    ARRAY,
+    AXES,
+    BYTE,
+    DATA,
+    DESCRIPTION,
+    DIMENSIONS,
+    DTYPE,
+    FLAGS,
+    KIND,
+    NUMBER,
+    ORDER,
+    POINTER,
+    SIZES,
+    STRIDES,
+    field,
+)
 
 # item: the object's own address; place: that of the first element. kind: NumPy's number of the
 # dtype, -1 for one whose bytes are swapped. axes: -1 for what is no array of NumPy's own class, -2
@@ -36,8 +53,7 @@ NOTHING = -2
 C_CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400  # NumPy's flags
 FLOAT32, FLOAT64 = np.dtype(np.float32).num, np.dtype(np.float64).num
 
-_BYTE, _NUMBER, _INT = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_POINTER, _SIZES = _BYTE.as_pointer(), cgutils.intp_t.as_pointer()
+_INT = ir.IntType(64)
 
 
 def _numpys(number):
@@ -51,19 +67,6 @@ def _numpys(number):
 _ARRAY_CLASS, _NEW_ARRAY = "fastmlp_array_class", "fastmlp_new_array"
 llvm.add_symbol(_ARRAY_CLASS, _numpys(2))  # PyArray_Type
 llvm.add_symbol(_NEW_ARRAY, _numpys(93))  # PyArray_New
-
-
-def _struct(*fields):
-    """A struct of NumPy's interface in C: what all Python objects begin with, then these fields."""
-    return ir.LiteralStructType([ir.ArrayType(_BYTE, object.__basicsize__), *fields])
-
-
-# PyArrayObject_fields: data, nd, dimensions, strides, base, descr, flags.
-_ARRAY = _struct(_POINTER, _NUMBER, _SIZES, _SIZES, _POINTER, _POINTER, _NUMBER)
-_DATA, _AXES, _DIMENSIONS, _STRIDES, _DTYPE, _FLAGS = 1, 2, 3, 4, 6, 7
-# PyArray_Descr: typeobj, kind, type, byteorder, flags, type_num.
-_DESCRIPTION = _struct(_POINTER, _BYTE, _BYTE, _BYTE, _BYTE, _NUMBER)
-_ORDER, _KIND = 4, 6
 
 
 class Given(types.Type):
@@ -115,32 +118,27 @@ def _define_read(context, function):
     it.item = builder.ptrtoint(item, _INT)
     is_none = builder.icmp_unsigned("==", item, pyapi.borrow_none())
     it.axes = builder.select(is_none, _INT(NOTHING), _INT(-1))
-    array_class = context.get_c_value(builder, _BYTE, _ARRAY_CLASS)
+    array_class = context.get_c_value(builder, BYTE, _ARRAY_CLASS)
     classes = [builder.ptrtoint(each, _INT) for each in (pyapi.get_type(item), array_class)]
     with builder.if_then(builder.icmp_unsigned("==", *classes)):
         _read_array(builder, item, it)
     builder.ret_void()
 
 
-def _field(builder, struct, place, number):
-    place = builder.bitcast(place, struct.as_pointer())
-    return builder.load(builder.gep(place, [_NUMBER(0), _NUMBER(number)]))
-
-
 def _read_array(builder, item, it):
-    axes, flags = (_field(builder, _ARRAY, item, number) for number in (_AXES, _FLAGS))
-    it.place = builder.ptrtoint(_field(builder, _ARRAY, item, _DATA), _INT)
+    axes, flags = (field(builder, ARRAY, item, number) for number in (AXES, FLAGS))
+    it.place = builder.ptrtoint(field(builder, ARRAY, item, DATA), _INT)
     it.axes, it.flags = builder.sext(axes, _INT), builder.sext(flags, _INT)
-    described = _field(builder, _ARRAY, item, _DTYPE)
-    order, kind = (_field(builder, _DESCRIPTION, described, number) for number in (_ORDER, _KIND))
-    is_native = builder.icmp_unsigned("==", order, _BYTE(ord("=")))
+    described = field(builder, ARRAY, item, DTYPE)
+    order, kind = (field(builder, DESCRIPTION, described, number) for number in (ORDER, KIND))
+    is_native = builder.icmp_unsigned("==", order, BYTE(ord("=")))
     it.kind = builder.select(is_native, builder.sext(kind, _INT), _INT(-1))
     it.rows = it.columns = _INT(1)
-    places = [_field(builder, _ARRAY, item, number) for number in (_DIMENSIONS, _STRIDES)]
+    places = [field(builder, ARRAY, item, number) for number in (DIMENSIONS, STRIDES)]
     for axis, names in enumerate((("rows", "row_stride"), ("columns", "column_stride"))):
-        with builder.if_then(builder.icmp_signed(">", axes, _NUMBER(axis))):
+        with builder.if_then(builder.icmp_signed(">", axes, NUMBER(axis))):
             for name, place in zip(names, places, strict=True):
-                value = builder.load(builder.gep(place, [_NUMBER(axis)]))
+                value = builder.load(builder.gep(place, [NUMBER(axis)]))
                 setattr(it, name, value if value.type == _INT else builder.sext(value, _INT))
 
 
@@ -198,17 +196,17 @@ def _new_array(typing_context, kind, axes, rows, columns):
         kind, axes, *sizes = values
         place = cgutils.alloca_once(builder, cgutils.intp_t, size=2)
         for axis, size in enumerate(sizes):
-            builder.store(_size(builder, size), builder.gep(place, [_NUMBER(axis)]))
+            builder.store(_size(builder, size), builder.gep(place, [NUMBER(axis)]))
         # class, axes, sizes, number of the dtype, strides, data, bytes of text, flags, parent
         kinds = [
-            *(_POINTER, _NUMBER, _SIZES, _NUMBER, _SIZES),
-            *(_POINTER, _NUMBER, _NUMBER, _POINTER),
+            *(POINTER, NUMBER, SIZES, NUMBER, SIZES),
+            *(POINTER, NUMBER, NUMBER, POINTER),
         ]
-        signature = ir.FunctionType(_POINTER, kinds)
+        signature = ir.FunctionType(POINTER, kinds)
         function = cgutils.get_or_insert_function(builder.module, signature, _NEW_ARRAY)
-        axes, kind = (builder.trunc(value, _NUMBER) for value in (axes, kind))
-        given = [context.get_c_value(builder, _BYTE, _ARRAY_CLASS), axes, place, kind]
-        rest = [ir.Constant(each, 0 if each == _NUMBER else None) for each in kinds[4:]]
+        axes, kind = (builder.trunc(value, NUMBER) for value in (axes, kind))
+        given = [context.get_c_value(builder, BYTE, _ARRAY_CLASS), axes, place, kind]
+        rest = [ir.Constant(each, 0 if each == NUMBER else None) for each in kinds[4:]]
         return builder.ptrtoint(builder.call(function, given + rest), _INT)
 
     return item(types.int64, types.int64, types.int64, types.int64), codegen

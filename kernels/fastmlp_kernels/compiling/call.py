@@ -14,27 +14,24 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from fastmlp_kernels.compiling import numpy_structs
 from fastmlp_kernels.compiling.late import one_compiles
+from fastmlp_kernels.compiling.numpy_structs import ARRAY, DATA, DIMENSIONS, NUMBER, POINTER, field
 from fastmlp_kernels.compiling.passed import AXES, LENGTH, PASSED_WORDS, SIZE, START, WIDTH
 from fastmlp_kernels.compiling.stored import load_module
 
 MOST_ARGUMENTS = 15
 
-_INT, _BYTE, _SMALL, _VOID = ir.IntType(64), ir.IntType(8), ir.IntType(32), ir.VoidType()
-_POINTER = _BYTE.as_pointer()
-# Python's and NumPy's own C interfaces: an object's type is the last of its head; behind the head,
-# an array has its data, the number of its axes, and the address of its shape.
-_HEAD = object.__basicsize__
-_TYPE, _DATA, _COUNT, _SHAPE = _HEAD - 8, _HEAD, _HEAD + 8, _HEAD + 16
+_INT, _VOID = ir.IntType(64), ir.VoidType()
 _FASTCALL = 0x80  # METH_FASTCALL: the arguments as a C array
 _PYTHON = {
-    "PyType_IsSubtype": (_SMALL, [_POINTER, _POINTER]),
-    "PyLong_AsLongLong": (_INT, [_POINTER]),
-    "PyLong_FromLongLong": (_POINTER, [_INT]),
-    "PyErr_Occurred": (_POINTER, []),
-    "PyErr_SetNone": (_VOID, [_POINTER]),
-    "PyEval_SaveThread": (_POINTER, []),
-    "PyEval_RestoreThread": (_VOID, [_POINTER]),
+    "PyType_IsSubtype": (NUMBER, [POINTER, POINTER]),
+    "PyLong_AsLongLong": (_INT, [POINTER]),
+    "PyLong_FromLongLong": (POINTER, [_INT]),
+    "PyErr_Occurred": (POINTER, []),
+    "PyErr_SetNone": (_VOID, [POINTER]),
+    "PyEval_SaveThread": (POINTER, []),
+    "PyEval_RestoreThread": (_VOID, [POINTER]),
 }
 
 
@@ -79,7 +76,7 @@ class _Emitter:
     """Writes the function."""
 
     def __init__(self, module: ir.Module) -> None:
-        kind = ir.FunctionType(_POINTER, [_POINTER, _POINTER.as_pointer(), _INT])
+        kind = ir.FunctionType(POINTER, [POINTER, POINTER.as_pointer(), _INT])
         self.function = ir.Function(module, kind, "invoke")
         self.builder = ir.IRBuilder(self.function.append_basic_block())
         self.python = {
@@ -87,7 +84,7 @@ class _Emitter:
             for name, parts in _PYTHON.items()
         }
         self.words = self.builder.alloca(_INT, 1 + MOST_ARGUMENTS * PASSED_WORDS)
-        self.derived = self.builder.alloca(_SMALL)
+        self.derived = self.builder.alloca(NUMBER)
 
     def emit(self) -> None:
         """Write it: check how many arguments there are, read each, call."""
@@ -96,7 +93,7 @@ class _Emitter:
         fits = builder.icmp_unsigned("<", builder.sub(count, _INT(1)), _INT(MOST_ARGUMENTS))
         with builder.if_then(builder.not_(fits), likely=False):
             builder.call(self.python["PyErr_SetNone"], [_object(TypeError)])
-            builder.ret(_POINTER(None))
+            builder.ret(POINTER(None))
         with _loop(builder, count) as number:
             at = builder.add(builder.mul(number, _INT(PASSED_WORDS)), _INT(1))
             self._read(builder.load(builder.gep(arguments, [number])), at)
@@ -112,12 +109,14 @@ class _Emitter:
     def _read(self, item: ir.Value, at: ir.Value) -> None:
         """Write the words of an argument from number `at` on."""
         builder, array = self.builder, _object(np.ndarray)
-        kind = self._field(item, _TYPE, _POINTER)
-        builder.store(_SMALL(1), self.derived)
+        # The last of what all Python objects begin with.
+        place = builder.gep(item, [_INT(object.__basicsize__ - 8)])
+        kind = builder.load(builder.bitcast(place, POINTER.as_pointer()))
+        builder.store(NUMBER(1), self.derived)
         with builder.if_then(builder.icmp_unsigned("!=", kind, array), likely=False):
             derived = builder.call(self.python["PyType_IsSubtype"], [kind, array])
             builder.store(derived, self.derived)
-        is_array = builder.icmp_unsigned("!=", builder.load(self.derived), _SMALL(0))
+        is_array = builder.icmp_unsigned("!=", builder.load(self.derived), NUMBER(0))
         with builder.if_else(is_array, likely=True) as (then, otherwise):
             with then:
                 self._read_array(item, at)
@@ -126,15 +125,16 @@ class _Emitter:
                 self._write(at, START, value)
                 with builder.if_then(builder.icmp_signed("==", value, _INT(-1)), likely=False):
                     error = builder.call(self.python["PyErr_Occurred"], [])
-                    with builder.if_then(builder.icmp_unsigned("!=", error, _POINTER(None))):
-                        builder.ret(_POINTER(None))
+                    with builder.if_then(builder.icmp_unsigned("!=", error, POINTER(None))):
+                        builder.ret(POINTER(None))
 
     def _read_array(self, item: ir.Value, at: ir.Value) -> None:
         builder = self.builder
-        axes = builder.sext(self._field(item, _COUNT, _SMALL), _INT)
-        shape = self._field(item, _SHAPE, _INT.as_pointer())
+        places = DATA, numpy_structs.AXES, DIMENSIONS
+        data, count, shape = (field(builder, ARRAY, item, place) for place in places)
+        axes = builder.sext(count, _INT)
         for word, value in (
-            (START, self._field(item, _DATA, _INT)), (AXES, axes), (SIZE, _INT(1)),
+            (START, builder.ptrtoint(data, _INT)), (AXES, axes), (SIZE, _INT(1)),
             (LENGTH, _INT(1)), (WIDTH, _INT(1)),
         ):  # fmt: skip
             self._write(at, word, value)
@@ -146,10 +146,6 @@ class _Emitter:
             size = builder.gep(self.words, [builder.add(at, _INT(SIZE))])
             builder.store(builder.mul(builder.load(size), length), size)
 
-    def _field(self, item: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
-        place = self.builder.gep(item, [_INT(offset)])
-        return self.builder.load(self.builder.bitcast(place, kind.as_pointer()))
-
     def _write(self, at: ir.Value, word: int, value: ir.Value) -> None:
         place = self.builder.gep(self.words, [self.builder.add(at, _INT(word))])
         self.builder.store(value, place)
@@ -157,7 +153,7 @@ class _Emitter:
 
 def _object(item: Any) -> ir.Constant:
     """The address of an object that lives as long as the process."""
-    return _INT(id(item)).inttoptr(_POINTER)
+    return _INT(id(item)).inttoptr(POINTER)
 
 
 @contextmanager
