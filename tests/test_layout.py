@@ -100,6 +100,12 @@ def test_modules_and_functions_are_short(path):
             assert lines < 60, f"{node.name}, line {node.lineno}"
 
 
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES}), ids=lambda p: p.name)
+def test_a_folder_has_few_modules(folder):
+    modules = [path for path in SOURCES if path.parent == folder and path.stem != "__init__"]
+    assert len(modules) <= 25
+
+
 def public_names(module):
     return {
         name
