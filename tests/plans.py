@@ -188,7 +188,7 @@ def of_loss(found, it, row, rows):
     found.add(it["labels"], row * 8, rows, 8, 8)
     found.add(it["scales"], row * size, rows, size, size)
     found.add(it["losses"], row * size, rows, size, size, written=True)
-    count = record.LOSS_SCRATCH * (rows + 1)
+    count = record.LOSS_SCRATCH * (rows + record.LOSS_MORE)
     found.add(it["scratch"], 0, count, size, size, written=True)
 
 

@@ -1,6 +1,6 @@
 """A loss as an operation: the loss of each sample of a block, and the gradient by the outputs."""
 
-from fastmlp_kernels.plans.record import LABELS, LOSS_SCRATCH, LOSSES, SCALES
+from fastmlp_kernels.plans.record import LABELS, LOSS_MORE, LOSS_SCRATCH, LOSSES, SCALES
 
 from .state import bits_of
 from .table import Builder, at
@@ -26,7 +26,7 @@ def loss(
         builder.operation(
             "loss", logits=z, row_size=row_size, classes=outputs, labels=at(LABELS),
             scales=scales, losses=at(LOSSES), grad=grad,
-            scratch=builder.scratch(0, LOSS_SCRATCH * (rows + 1) * builder.itemsize),
+            scratch=builder.scratch(0, LOSS_SCRATCH * (rows + LOSS_MORE) * builder.itemsize),
         )  # fmt: skip
         return
     at_once = min(rows, max(1, DENSE // outputs))

@@ -54,7 +54,7 @@ def _first_lanes(builder, count):
 
 
 def _masked(builder, action, vector, result, arguments):
-    suffix = "f32" if vector.element == ir.FloatType() else "f64"
+    suffix = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(vector.element, "i64")
     name = f"llvm.masked.{action}.v{LANES}{suffix}.p0"
     function_type = ir.FunctionType(result, [argument.type for argument in arguments])
     function = builder.module.globals.get(name) or ir.Function(builder.module, function_type, name)
@@ -190,6 +190,60 @@ def fma(typing_context, a, b, c):
         return emit_fma(builder, *arguments)
 
     return a(a, b, c), codegen
+
+
+@intrinsic
+def where_equal(typing_context, a, b, x, y):
+    """Return a == b ? x : y."""
+
+    def codegen(context, builder, signature, arguments):
+        a, b, x, y = arguments
+        return builder.select(builder.fcmp_ordered("==", a, b), x, y)
+
+    return x(a, b, x, y), codegen
+
+
+@intrinsic
+def load_integers(typing_context, array, start, count, zero):
+    """Return array[start : start + count] of int64, count <= 16, as reals; the others are 0."""
+    lanes = LanesType(zero)
+
+    def codegen(context, builder, signature, arguments):
+        values, start, count, _ = arguments
+        vector = ir.VectorType(_INDEX, LANES)
+        pointer = _pointer(context, builder, array, values, start, vector)
+        mask = _first_lanes(builder, count)
+        rest = ir.Constant(vector, [0] * LANES)
+        masked = [pointer, ir.IntType(32)(8), mask, rest]
+        loaded = _masked(builder, "load", vector, vector, masked)
+        return builder.sitofp(loaded, context.get_value_type(lanes))
+
+    return lanes(array, types.int64, types.int64, zero), codegen
+
+
+@intrinsic
+def transpose(typing_context, tile):
+    """Write the transpose of a tile (16 * 16,), contiguous, in its place."""
+
+    def codegen(context, builder, signature, arguments):
+        vector = context.get_value_type(LanesType(tile.dtype))
+        starts = [_INDEX(LANES * row) for row in range(LANES)]
+        pointers = [_pointer(context, builder, tile, *arguments, at, vector) for at in starts]
+        rows = [builder.load(pointer, align=_align(vector)) for pointer in pointers]
+        for width in (8, 4, 2, 1):  # squares of so many lanes change places across the diagonal
+            odd = [lane & width for lane in range(LANES)]
+            upper = [LANES + lane - width if odd[lane] else lane for lane in range(LANES)]
+            lower = [LANES + lane if odd[lane] else lane + width for lane in range(LANES)]
+            for row in range(LANES):
+                if not row & width:
+                    pair = rows[row], rows[row + width]
+                    rows[row] = builder.shuffle_vector(*pair, _places(upper))
+                    rows[row + width] = builder.shuffle_vector(*pair, _places(lower))
+        for pointer, row in zip(pointers, rows, strict=True):
+            builder.store(row, pointer, align=_align(vector))
+        return context.get_dummy_value()
+
+    return types.void(tile), codegen
 
 
 def _folded(operation, doc):

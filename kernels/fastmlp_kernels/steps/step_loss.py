@@ -8,7 +8,7 @@ from fastmlp_kernels.compiling.jit import address_of
 from fastmlp_kernels.log_softmax import loss_gradient
 from fastmlp_kernels.plans.memory import array_at, load, store
 from fastmlp_kernels.plans.operands import KERNEL, moved, operation_at, own_at, place, set_word
-from fastmlp_kernels.plans.record import LOSS_SCRATCH, NEGATIVE
+from fastmlp_kernels.plans.record import LOSS_MORE, LOSS_SCRATCH, NEGATIVE
 
 _loss_at, _argmax_at = operation_at["loss"], operation_at["argmax"]
 
@@ -32,7 +32,7 @@ def _loss(zero):
             ],
             losses,
             array_at(zero, moved(it.grad, by, shared, own), me.rows * it.row_size),
-            array_at(zero, place(it.scratch, shared, own), LOSS_SCRATCH * (me.rows + 1)),
+            array_at(zero, place(it.scratch, shared, own), LOSS_SCRATCH * (me.rows + LOSS_MORE)),
         )
 
     return loss
