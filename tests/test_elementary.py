@@ -11,7 +11,7 @@ from fastmlp_kernels.arithmetic import elementary as kernels
 from fastmlp_kernels.arithmetic import sigmoids
 from fastmlp_kernels.compiling.jit import FLAGS
 from helpers import VECTORS, assert_same_bits, bits, specials
-from prove_elementary import FUNCTIONS, RIGHT, ULPS, WRONG, decide, fitted, judge, measure
+from prove_elementary import FUNCTIONS, RIGHT, ULPS, WRONG, decide, fitted, judge, measure, others
 
 from fastmlp.reference import elementary as reference
 from fastmlp.reference.sigmoids import logistic, tanh
@@ -73,8 +73,11 @@ def test_float32_is_correctly_rounded(name):
     x = np.arange(0, 2**32, step, dtype=np.uint32).view(np.float32)
     assert x.size > 10_000_000
     for part in np.array_split(x, 16):
-        verdict = judge(name, part, kernel(name, part))
+        y = kernel(name, part)
+        verdict = judge(name, part, y)
         assert np.all(verdict == RIGHT), part[verdict != RIGHT][:5]
+        for other in others(name, part):
+            assert_same_bits(other, y)
 
 
 @each_name
