@@ -253,7 +253,8 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
     """
     if not isinstance(out, np.ndarray) or _is_masked(out):
         raise dtype_error("out", "a NumPy array", type(out).__name__, _fresh(shape, dtype))
-    given, out = out, out.view()  # no other thread can give it another shape
+    # Of NumPy's own class, as kernels take no other, and no other thread can give it another shape.
+    given, out = out, out.view(np.ndarray)
     if out.dtype != dtype or not out.dtype.isnative:
         raise dtype_error("out", str(dtype), out.dtype, _fresh(shape, dtype))
     if out.shape != shape:

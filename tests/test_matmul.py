@@ -116,6 +116,17 @@ def test_out(dtype):
         assert_same_bits(out, y)
 
 
+def test_an_out_of_another_class(tmp_path):
+    """As np.memmap, whose memory is a file's; also where the shapes are not new any more."""
+    x, W, b = floats(13, (9, 20), np.float32), floats(14, (20, 7), np.float32), np.ones(7, "f4")
+    for _ in range(2):
+        out = np.memmap(tmp_path / "out", np.float32, "w+", shape=(9, 7))
+        assert fastmlp.Matmul().forward(x, W, out=out) is out
+        assert_same_bits(out, matmul(x, W))
+        assert fastmlp.MatmulRelu().forward(x, W, b, out=out) is out
+        assert_same_bits(out, reference.MatmulRelu().forward(x, W, b))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nothing_is_written_outside_the_result(dtype):
     for M, K, N in [(1, 3, 1), (7, 300, 9), (70, 9, 101), (3, 5, 33)]:
