@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import with_threads
 
 import fastmlp
+from fastmlp import threads
 from fastmlp.commands import jobs
 from fastmlp.commands.cli import main
 from fastmlp.operations.gradient_check import GradientCheck
@@ -205,3 +207,12 @@ def test_plan(capsys):
     for wrong in ("784", "784-0-10", "784-x"):
         assert run("plan", wrong) == 2
     assert "expected two sizes or more, got '784'" in capsys.readouterr().err
+
+
+def test_a_plan_has_the_threads_that_a_training_would_load(capsys, monkeypatch):
+    """Where Numba isn't loaded yet, the steps of a whole epoch count, not one."""
+    monkeypatch.setattr(threads, "_pays_to_load", lambda work: work >= threads.WORTH_LOADING)
+    with with_threads(2):
+        for samples, shown in ((500, "1 thread;"), (60000, "2 threads;")):
+            assert run("plan", "784-100-10", "--samples", str(samples)) == 0
+            assert shown in capsys.readouterr().out.splitlines()[0]

@@ -37,7 +37,7 @@ def show_plan(
     constants = np.zeros((-(-samples // batch_size), CONSTANTS_EACH))
     steps = Steps(sizes, bias, optimizer, constants, batch_size, optimizer == "sgd", ())
     weights = sum((rows + 1) * columns for rows, columns in pairwise(sizes))
-    threads = threads_for(min(batch_size, samples) * weights)
+    threads = threads_for(min(batch_size, samples) * weights, len(constants))
     passes = vector_bits() != 0, pays_to_skip(x, sizes)
     start = time.perf_counter()
     plan = plan_training(describe(x, samples, True, steps, threads, passes), this_machine())
