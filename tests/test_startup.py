@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
+from fastmlp_kernels.compiling import late
 from fastmlp_kernels.compiling.cpu import WIDTHS, vector_bits
 
 from fastmlp import startup
@@ -93,3 +95,29 @@ def test_other_errors_are_shown_as_python_shows_them(capsys):
 def test_what_has_no_mask_needs_no_module_of_masks():
     code = "import sys; from fastmlp.checks import *; plain_array('x', 1.0); print(*sys.modules)"
     assert "numpy.ma" not in run(["-c", code]).stdout.split()
+
+
+def test_ctrl_c_waits_until_a_module_is_imported(monkeypatch):
+    """Numba half imported can't be imported again: all later calls would fail."""
+    imported, import_module = [], late.importlib.import_module
+
+    def interrupted(name):
+        signal.raise_signal(signal.SIGINT)
+        imported.append(name)
+        return import_module(name)
+
+    monkeypatch.setattr(late.importlib, "import_module", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            late.Late("relu").forward  # noqa: B018
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        monkeypatch.undo()
+        others = []
+        thread = threading.Thread(target=lambda: others.append(late.Late("relu").forward))
+        thread.start()
+        thread.join()
+        assert others == [late.Late("relu").forward]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert imported[-1] == "fastmlp_kernels.relu"

@@ -6,8 +6,11 @@ of all that is imported, compiled or loaded; a fork waits for it, as a child wou
 
 import importlib
 import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastmlp_kernels.compiling.notices import progress
@@ -24,11 +27,32 @@ class Late:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        with one_compiles:
+        with one_compiles, _uninterrupted():
             _import_numba()
             value = getattr(importlib.import_module(f"fastmlp_kernels.{self._module}"), name)
         setattr(self, name, value)
         return value
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block: what it has half imported, Python keeps like that.
+
+    Each later import of Numba would then fail, in a notebook for good.
+    """
+    before, met = signal.getsignal(signal.SIGINT), []
+    try:
+        if callable(before):
+            signal.signal(signal.SIGINT, lambda *given: met.append(given))
+    except ValueError:  # in another thread, where none comes
+        before = None
+    try:
+        yield
+    finally:
+        if callable(before):
+            signal.signal(signal.SIGINT, before)
+        for given in met[:1]:
+            before(*given)
 
 
 SETTINGS = (
