@@ -255,9 +255,11 @@ def of_gate(found, it, row, rows):
 
 
 def of_watch(found, it, row, rows):
-    by = row * it["row_size"] * found.training.itemsize
-    size = it["size"] or rows * it["row_size"]
-    found.add(it["values"], by, 1, size * found.training.itemsize, 0)
+    itemsize = found.training.itemsize
+    each, count, size = it["row_size"] * itemsize, 1, it["size"] or rows * it["row_size"]
+    if it["columns"]:
+        count, size = rows, it["columns"]
+    found.add(it["values"], row * each, count, size * itemsize, each)
 
 
 OF = {

@@ -18,6 +18,8 @@ from helpers import (
 import fastmlp
 from fastmlp import reference
 from fastmlp.model import epochs
+from fastmlp.plan import ways
+from fastmlp.plan.step import plan_training
 from fastmlp.plan.ways import STATES
 
 SIZES = [200, 90, 4]  # 4 words of inputs, the last of 8 bits
@@ -215,7 +217,18 @@ def test_sums_that_underflow(dtype):
     fit_both(x, labels, change=change, epochs=2, batch_size=40, optimizer="sgd", learning_rate=1)
 
 
-# Hidden layers, where all large ones do.
+# Hidden layers, where all large ones do; with 3 threads back by columns, as larger ones.
+
+
+@pytest.fixture
+def back_by_columns(monkeypatch):
+    monkeypatch.setattr(ways, "LARGE_WEIGHTS", ways.SMALLEST_WEIGHTS)
+    for kept in (epochs.prepare, plan_training):
+        kept.cache_clear()
+    yield
+    for kept in (epochs.prepare, plan_training):
+        kept.cache_clear()
+
 
 HIDDEN = [130, 128, 130, 4]  # the first two layers go by columns, the second passes over zeros
 BATCH, STEPS = 20, 9
@@ -237,6 +250,7 @@ HIDDEN_RUNS += [(name, 1e-2, 0.9) for name in LATER]
 
 @pytest.mark.parametrize(("optimizer", "weight_decay", "share"), HIDDEN_RUNS)
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("back_by_columns")
 def test_hidden_layers(dtype, optimizer, weight_decay, share):
     fit_hidden(dtype, share, optimizer=optimizer, weight_decay=weight_decay, epochs=2)
 
@@ -251,6 +265,7 @@ def test_hidden_layers(dtype, optimizer, weight_decay, share):
 )
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("back_by_columns")
 def test_hidden_sizes(dtype, bias, sizes, batch_size, samples):
     x, labels = data(samples, dtype, sizes, share=0.9)
     how = {"epochs": 1, "batch_size": batch_size, "learning_rate": 0.01}
@@ -266,6 +281,7 @@ def kill_unit(model):
 @pytest.mark.parametrize("layer", ["W1", "W2", "W3"])
 @pytest.mark.parametrize("value", [-0.0, np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("back_by_columns")
 def test_hidden_weights_that_zeros_matter_for(dtype, value, layer):
     def change(model):
         kill_unit(model)
@@ -278,6 +294,7 @@ def test_hidden_weights_that_zeros_matter_for(dtype, value, layer):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("back_by_columns")
 def test_a_hidden_weight_of_minus_zero(dtype):
     # As test_a_weight_of_minus_zero, with a hidden unit that is 0 or subnormal.
     def change(model):
@@ -290,6 +307,7 @@ def test_a_hidden_weight_of_minus_zero(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("back_by_columns")
 def test_a_first_weight_of_minus_zero(dtype):
     # Of most samples the first layer's gradient is a sum of products that underflow, whose zero has
     # a sign that depends on the zeros between them; so has the zero to which x makes the gradient
@@ -317,6 +335,7 @@ def test_a_first_weight_of_minus_zero(dtype):
 
 @pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("back_by_columns")
 def test_a_last_gradient_that_is_not_finite(dtype, optimizer):
     # No later step would make the NaN again.
     def change(model):
@@ -337,8 +356,25 @@ def test_a_last_gradient_that_is_not_finite(dtype, optimizer):
     assert np.isnan(expected.W2[3]).any()  # 0 * NaN
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("back_by_columns")
+def test_a_gradient_that_overflows_on_its_way_back(dtype):
+    # It comes from finite ones, and the first layer's inputs have zeros.
+    def change(model):
+        kill_unit(model)
+        model.W2[3] = np.finfo(dtype).max / 2
+        model.W3 *= dtype(1e4)
+
+    def empty(x):
+        x[:, 5] = 0
+
+    expected = fit_hidden(dtype, 0.2, change, empty, learning_rate=LAST_RATE, shuffle=False)
+    assert np.isnan(expected.W1[5, 3])  # 0 * NaN
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("back_by_columns")
 def test_hidden_weights_that_overflow_on_the_way(dtype, optimizer):
     rates = np.full(STEPS, 0.01)
     rates[4] = np.finfo(dtype).max

@@ -7,10 +7,11 @@
 
 The slope f' of relu is h > 0 ? 1 : 0; that of another activation is noted on the way forward.
 Large layers have done their forward pass by columns: a panel of W for all samples is a task of the
-thread that updates it.
+thread that updates it. Where threads are many, these go back by columns of W^T, a stage each: by
+samples, every thread would read all of W^T.
 """
 
-from fastmlp_kernels.plans.record import BY_SLOPE, PARAMETERS
+from fastmlp_kernels.plans.record import BY_SLOPE, PARAMETERS, WORD
 
 from . import sparse
 from .blocking import Panel, sample_rows
@@ -18,7 +19,7 @@ from .blocks import column_start
 from .losses import loss
 from .product import default_panels, product
 from .state import State
-from .table import at
+from .table import Builder, at
 from .ways import Layer
 
 GATHER_EACH = 16  # samples of a task that only gathers them
@@ -36,9 +37,7 @@ def by_columns(state: State, layer: Layer) -> None:
     if layer.number == 0 and state.training.ordered:
         start, first = len(builder.tasks), builder.mark()
         state.gather(0, layer.inputs)
-        for row in range(0, rows, GATHER_EACH):
-            count = min(GATHER_EACH, rows - row)
-            builder.task(range(first, builder.mark()), row, count, rows)
+        _add_tasks(builder, first, rows, GATHER_EACH)
         builder.stage(start)
     start = len(builder.tasks)
     panels = builder.machine.panels(layer.panels, layer.outputs, builder.lanes)
@@ -46,10 +45,28 @@ def by_columns(state: State, layer: Layer) -> None:
     for panel in panels:
         first = builder.mark()
         _panel_forward(state, layer, panel, heights)
-        for row in range(0, rows, SAMPLES_EACH):
-            count = min(SAMPLES_EACH, rows - row)
-            builder.task(range(first, builder.mark()), row, count, rows)
+        _add_tasks(builder, first, rows, SAMPLES_EACH)
     builder.stage(start)
+
+
+def back_by_columns(state: State, layer: Layer) -> None:
+    """The stage of a layer's way back by columns of W^T."""
+    builder, rows, start = state.builder, state.batch, len(state.builder.tasks)
+    below, each = state.layers[layer.number - 1], WORD if layer.skips else SAMPLES_EACH
+    for panel in _panels_of_rows(state, layer):
+        first = builder.mark()
+        _backward(state, layer, heights_of(rows, each), (panel,))
+        if below.skips:
+            place = state.now.grad[below.number] + panel.first * state.itemsize
+            builder.operation("watch", values=place, row_size=below.row, columns=panel.columns)
+        _add_tasks(builder, first, rows, each)
+    builder.stage(start)
+
+
+def _add_tasks(builder: Builder, first: int, rows: int, each: int) -> None:
+    """Add tasks of the operations from `first` on, for so many samples of the batch each."""
+    for row in range(0, rows, each):
+        builder.task(range(first, builder.mark()), row, min(each, rows - row), rows)
 
 
 def _panel_forward(state: State, layer: Layer, panel: Panel, heights: set[int]) -> None:
@@ -76,8 +93,7 @@ def run(state: State) -> None:
     if state.training.ordered and not state.layers[0].by_columns:
         state.gather(0, state.layers[0].inputs)
     forward_and_backward(state, heights_of(rows, each))
-    for row in range(0, rows, each):
-        builder.task(range(first, builder.mark()), row, min(each, rows - row), rows)
+    _add_tasks(builder, first, rows, each)
     builder.stage(start)
 
 
@@ -87,12 +103,10 @@ def forward_and_backward(state: State, heights: set[int]) -> None:
         if not layer.by_columns:
             _forward(state, layer, heights)
     _loss(state, max(heights))
-    for layer in reversed(state.layers[1:]):
-        if layer.skips:
-            sparse.backward(state, layer, max(heights))
-        else:
-            _backward(state, layer, heights)
-    for layer in state.layers:
+    mine = [layer for layer in state.layers[1:] if not layer.back_by_columns]
+    for layer in reversed(mine):
+        _backward(state, layer, heights, _panels_of_rows(state, layer))
+    for layer in state.layers[-1 - len(mine) :]:  # of those whose gradients are there now
         if layer.skips:
             state.builder.operation(
                 "watch", values=state.now.grad[layer.number], row_size=layer.row
@@ -121,14 +135,23 @@ def _loss(state: State, rows: int) -> None:
     )  # fmt: skip
 
 
-def _backward(state: State, layer: Layer, heights: set[int]) -> None:
-    """(grad @ W^T) * slope, of the layer's input that of a relu, or what was noted."""
-    builder, below = state.builder, state.layers[layer.number - 1]
+def _panels_of_rows(state: State, layer: Layer) -> tuple[Panel, ...]:
+    """The panels of W^T."""
+    return state.builder.machine.panels(layer.row_panels, layer.inputs, state.builder.lanes)
+
+
+def _backward(
+    state: State, layer: Layer, heights: set[int], panels: tuple[Panel, ...]
+) -> None:
+    """(grad @ W^T) * slope, of the layer's input that of a relu, or what was noted; some panels."""
+    if layer.skips:
+        sparse.backward(state, layer, max(heights), panels)
+        return
+    below = state.layers[layer.number - 1]
     is_relu = below.activation == "relu"
     gate = (state.now.h if is_relu else state.now.slope)[below.number]
-    panels = builder.machine.panels(layer.row_panels, layer.inputs, builder.lanes)
     product(
-        builder, panels, heights, layer.inputs, packed=layer.packed_transpose,
+        state.builder, panels, heights, layer.inputs, packed=layer.packed_transpose,
         a=state.now.grad[layer.number], a_row=layer.row, a_step=1, inner=layer.outputs,
         c=state.now.grad[below.number], c_row=below.row,
         gate=gate, gate_row=below.row, relu=0 if is_relu else BY_SLOPE,

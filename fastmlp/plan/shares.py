@@ -145,7 +145,7 @@ COSTS: dict[str, Callable[[Fields, int, int], Cost]] = {
     "join": _elements(lambda it, rows: (it["count"] + 1) * rows * it["width"]),
     "add": _elements(lambda it, _: 3 * it["count"] * it["size"]),
     "gate": _elements(lambda _, rows: 3 * rows),
-    "watch": _elements(lambda it, rows: it["size"] or rows * it["row_size"]),
+    "watch": _elements(lambda it, rows: it["size"] or rows * (it["columns"] or it["row_size"])),
     "rates": _bytes(lambda *_: 0),
     "loss": _elements(lambda it, rows: 3 * rows * it["row_size"]),
     "argmax": _elements(lambda it, rows: rows * it["row_size"]),

@@ -128,13 +128,12 @@ def _product(
     )  # fmt: skip
 
 
-def backward(state: State, layer: Layer, rows: int) -> None:
-    """(grad @ W^T) * (x > 0 ? 1 : 0) of a hidden layer, 64 samples after the other."""
+def backward(state: State, layer: Layer, rows: int, panels: tuple[Panel, ...]) -> None:
+    """(grad @ W^T) * (x > 0 ? 1 : 0) for some panels of W^T, 64 samples after the other."""
     builder, itemsize, outputs = state.builder, state.itemsize, layer.outputs
     below, count = state.layers[layer.number - 1], count_words(outputs)
     size = whole_lines(WORD * count * WORD_BYTES)
     words = builder.scratch(0, size)
-    panels = builder.machine.panels(layer.row_panels, layer.inputs, builder.lanes)
     for chunk in range(0, rows, WORD):
         grad = state.now.grad[layer.number] + chunk * layer.row * itemsize
         builder.operation(

@@ -64,6 +64,9 @@ def _step(state: State, rows: int) -> None:
             elif layer.by_columns:
                 samples.by_columns(state, layer)
         samples.run(state)
+        for layer in reversed(state.layers):
+            if layer.back_by_columns:
+                samples.back_by_columns(state, layer)
     if state.training.clips:
         clipping.update(state)
     else:

@@ -24,6 +24,11 @@ FEWEST_STEPS = 8
 FEWEST_FAR_SAMPLES = 128
 FEWEST_PANELS = 2
 
+# By samples, each thread reads all of W^T: of 1 or 2 threads, for as many samples as pay for it.
+# Others gain more by columns, from so many elements of W on, than a stage costs.
+FEW_THREADS = 2
+LARGE_WEIGHTS = 1 << 17
+
 # What hidden layers may have; relu is a product's own end, identity is nothing.
 ACTIVATIONS = ("relu", *OPERATIONS, "identity")
 
@@ -82,6 +87,7 @@ class Layer:
     is_last: bool
     activation: str
     by_columns: bool = False
+    back_by_columns: bool = False
     skips: bool = False
     by_groups: bool = False
     panels: int = 1
@@ -121,6 +127,7 @@ def choose(training: Training, machine: Machine) -> list[Layer]:
         layer.skips = hidden and training.skips and not by_leaves
         if layer.number == 0:
             layer.skips = training.skips_x
+        layer.back_by_columns = 0 < layer.number <= _last_back(training, layers[:count])
         _cut(layer, training, machine, lanes)
     layers[0].by_groups = count == 1 and not by_leaves and goes_by_groups(training, machine)
     if layers[0].by_groups:
@@ -140,8 +147,18 @@ def _cut(layer: Layer, training: Training, machine: Machine, lanes: int) -> None
     if layer.outputs <= SHORT_INNER:
         wide = machine.count_panels(1, layer.inputs, lanes)
         layer.row_panels = min(layer.row_panels, max(training.threads, wide))
-    if layer.number > 0 and layer.skips:  # of samples, a thread multiplies those it has
-        layer.row_panels = machine.count_sparse_panels(layer.inputs, WORD, 1, lanes)
+    if layer.number > 0 and layer.skips:  # by samples, a thread multiplies those it has
+        rows, threads = WORD, 1
+        if layer.back_by_columns:
+            rows, threads = training.batch, training.threads
+        layer.row_panels = machine.count_sparse_panels(layer.inputs, rows, threads, lanes)
+
+
+def _last_back(training: Training, layers: list[Layer]) -> int:
+    """Return which of the layers that go by columns is the last one to go back so; 0 if none."""
+    if training.threads <= FEW_THREADS:
+        return 0
+    return max((it.number for it in layers if it.inputs * it.outputs >= LARGE_WEIGHTS), default=0)
 
 
 def count_by_columns(training: Training, machine: Machine) -> int:

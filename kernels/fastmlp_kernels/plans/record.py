@@ -91,7 +91,7 @@ FIELDS = {
     "join": ("sums", "apart", "count", "width", "scratch", "c", "c_row", "relu", "itemsize"),
     "gate": ("values", "gates", "result"),
     "add": ("parts", "apart", "size", "pairs", "count"),
-    "watch": ("values", "row_size", "size", "signs"),
+    "watch": ("values", "row_size", "size", "signs", "columns"),
     "rates": ("rates",),
     **dict.fromkeys(("sgd", "momentum", "adam"), _UPDATE),
     "argmax": ("logits", "row_size", "columns", "classes"),

@@ -62,31 +62,49 @@ def _watch(zero):
     itemsize = zero.itemsize
 
     def watch(row, shared, own):
-        """Say so where a value isn't finite, or with `signs`, where one is -0."""
+        """Say so where a value isn't finite, or with `signs`, where one is -0.
+
+        Of a task's rows, or where it has `columns`, of so many of each.
+        """
         it, me = _watch_at(row), own_at(own)
-        size = it.size if it.size else me.rows * it.row_size
-        by = me.row * it.row_size * itemsize
-        values, found = array_at(zero, moved(it.values, by, shared, own), size), False
-        if it.signs:
-            for i in range(size):
-                found |= values[i] == 0 and 1 / values[i] < 0
-        else:
-            # x - x is 0, or NaN, which their sum stays: vectors, as compares took twice as long.
-            first = second = third = fourth = lanes.splat(zero)
-            whole = size // (4 * LANES) * (4 * LANES)
-            for i in range(0, whole, 4 * LANES):
-                first = _add_difference(first, values, i)
-                second = _add_difference(second, values, i + LANES)
-                third = _add_difference(third, values, i + 2 * LANES)
-                fourth = _add_difference(fourth, values, i + 3 * LANES)
-            total = lanes.add(lanes.add(first, second), lanes.add(third, fourth))
-            found = not lanes.sum_of_lanes(total) == 0  # noqa: SIM201 - of NaN, too
-            for i in range(whole, size):
-                found |= values[i] - values[i] != 0
-        if found:
-            set_word(shared, FAILED, 1)
+        row_bytes, times = it.row_size * itemsize, 1
+        at, size = moved(it.values, me.row * row_bytes, shared, own), it.size
+        if it.columns:
+            times, size = me.rows, it.columns
+        elif not size:
+            size = me.rows * it.row_size
+        for i in range(times):
+            values = array_at(zero, at + i * row_bytes, size)
+            if _has_negative_zero(values) if it.signs else _is_endless(zero, values):
+                set_word(shared, FAILED, 1)
 
     return watch
+
+
+@jit
+def _has_negative_zero(values):
+    found = False
+    for i in range(values.size):
+        found |= values[i] == 0 and 1 / values[i] < 0
+    return found
+
+
+@jit
+def _is_endless(zero, values):
+    """Whether a value isn't finite."""
+    # x - x is 0, or NaN, which their sum stays: vectors, as compares took twice as long.
+    first = second = third = fourth = lanes.splat(zero)
+    whole = values.size // (4 * LANES) * (4 * LANES)
+    for i in range(0, whole, 4 * LANES):
+        first = _add_difference(first, values, i)
+        second = _add_difference(second, values, i + LANES)
+        third = _add_difference(third, values, i + 2 * LANES)
+        fourth = _add_difference(fourth, values, i + 3 * LANES)
+    total = lanes.add(lanes.add(first, second), lanes.add(third, fourth))
+    found = not lanes.sum_of_lanes(total) == 0  # noqa: SIM201 - of NaN, too
+    for i in range(whole, values.size):
+        found |= values[i] - values[i] != 0
+    return found
 
 
 @jit
