@@ -307,18 +307,16 @@ def split_rows(rows: int, panels: int, num_threads: int) -> tuple[int, int]:
     return min(found, key=excess)
 
 
-def runs_of_leaves(leaves: int, each: int, num_threads: int) -> list[range]:
-    """Return runs of up to `each` leaves, whole subtrees; half as long where shares meet."""
-    half, runs, first = max(1, each // 2), [], 0
-    middles = [
-        (leaves * thread // num_threads + half // 2) // half * half
-        for thread in range(1, num_threads)
-    ]
-    while first < leaves:
-        size = each if first % each == 0 else half
-        for middle in middles:
-            if first < middle < first + size:
-                size = half
-        runs.append(range(first, min(first + size, leaves)))
-        first = runs[-1].stop
+def runs_of_leaves(leaves: int, each: int, num_threads: int) -> list[list[range]]:
+    """Return each thread's runs of up to `each` leaves, whole subtrees; half ones at its ends."""
+    half, runs, first = max(1, each // 2), list[list[range]](), 0
+    for thread in range(1, num_threads + 1):
+        stop, mine = (leaves * thread // num_threads + half // 2) // half * half, list[range]()
+        if thread == num_threads:
+            stop = -(-leaves // each) * each
+        while first < min(stop, leaves):
+            size = each if first % each == 0 and first + each <= stop else half
+            mine.append(range(first, min(first + size, leaves)))
+            first += size
+        runs.append(mine)
     return runs

@@ -5,6 +5,8 @@ meet; the tree joins the runs' gradients, the parts, before the update. Of the l
 may pass over zeros. Each thread has the outputs of one leaf of samples.
 """
 
+from itertools import accumulate, chain
+
 import numpy as np
 from fastmlp_kernels.plans.record import LEAF, WORD
 
@@ -29,8 +31,8 @@ def place(state: State, most_runs: int) -> None:
         state.partials.append(builder.own_buffer(levels * size * itemsize))
 
 
-def runs(state: State, rows: int) -> list[range]:
-    """Return the runs of leaves of a batch of so many samples."""
+def runs(state: State, rows: int) -> list[list[range]]:
+    """Return each thread's runs of leaves of a batch of so many samples."""
     threads = state.training.threads
     return runs_of_leaves(count_leaves(rows, 0), run_of_leaves(rows, threads), threads)
 
@@ -45,11 +47,12 @@ def run(state: State) -> None:
         state.gather(0, layer.inputs)
     samples.forward_and_backward(state, samples.heights_of(rows, LEAF))
     _gradients(state)
-    for number, leaves in enumerate(runs(state, rows)):
+    shares = runs(state, rows)
+    for number, leaves in enumerate(chain(*shares)):
         row, stop = leaves.start * LEAF, min(leaves.stop * LEAF, rows)
         operations = range(first, builder.mark())
         builder.task(operations, row, stop - row, rows, leaves=len(leaves), part=number)
-    builder.stage(start)
+    builder.stage(start, list(accumulate(map(len, shares))))
 
 
 def _sparse_forward(state: State, layer: Layer) -> None:
@@ -98,7 +101,7 @@ def pairs(state: State) -> tuple[int, int]:
     """Return which parts the tree adds, a pair after the other: an operand, and their number."""
     added: list[tuple[int, int]] = []
     waiting: list[tuple[int, int]] = []  # parts, and their leaves: less for each, a power of two
-    every = runs(state, state.batch)
+    every = list(chain(*runs(state, state.batch)))
     for number, leaves in enumerate(every):
         waiting.append((number, len(leaves)))
         is_last = number == len(every) - 1

@@ -87,7 +87,8 @@ def _place(state: State, batches: list[int]) -> None:
     if training.clips:
         clipping.place(state, bool(others))
     if len(others) < len(batches):
-        most = max(len(leaves.runs(state, rows)) for rows in batches if rows not in others)
+        cut_so = [leaves.runs(state, rows) for rows in batches if rows not in others]
+        most = max(sum(map(len, runs)) for runs in cut_so)
         leaves.place(state, most)
 
 

@@ -200,4 +200,7 @@ def count_groups(inputs: int, bias: int) -> int:
 def run_of_leaves(rows: int, num_threads: int) -> int:
     """Return the leaves of a task that takes runs of them; 0 if the batch is cut otherwise."""
     leaves = count_leaves(rows, 0)
-    return split_leaves(leaves, num_threads) if leaves >= LEAVES_PER_THREAD * num_threads else 0
+    fewest = LEAVES_PER_THREAD * num_threads
+    if num_threads > FEW_THREADS:  # of 3.5 for each, a thread's 4 are 1.14 of its equal share
+        fewest -= num_threads // 2
+    return split_leaves(leaves, num_threads) if leaves >= fewest else 0
