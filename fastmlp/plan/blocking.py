@@ -36,6 +36,11 @@ SHORT_INNER = 16
 FEW_LEAVES = 8
 FAR_ROWS = 2048  # bytes: rows of B read in place that are so far apart share few sets of the caches
 MOST_SAMPLE_ROWS = 96  # of a task of training: their activations stay in the level-2 cache
+# Of a task by columns, whole tiles of 6, 8, 12 or 4 rows; and reading its panel takes as long as so
+# many.
+COLUMN_ROWS = (48, 32, 24, 16, 12, 8, 4)
+READ_ROWS = 4
+FEW_THREADS = 2  # their tasks are as measured: no smaller ones
 SAMPLES_TILE = 8  # rows of a tile: a task has whole ones, or a half where threads are many
 TASKS_PER_THREAD = 4  # so that a thread that is held up leaves work for the others
 # From this many leaves on, and with k this much longer than the rows, all rows go through one leaf
@@ -253,8 +258,26 @@ def whole_lines(size: int) -> int:
 def sample_rows(rows: int, num_threads: int) -> int:
     """Return the samples of a task of training: a share for each thread, whole tiles of 8 or 4."""
     each = -(-rows // num_threads)
-    tile = SAMPLES_TILE if each > SAMPLES_TILE // 2 else SAMPLES_TILE // 2
+    is_large = each > SAMPLES_TILE // 2 and num_threads <= FEW_THREADS
+    tile = SAMPLES_TILE if is_large else SAMPLES_TILE // 2
     return min(MOST_SAMPLE_ROWS, -(-each // tile) * tile)
+
+
+def column_rows(rows: int, panels: int, num_threads: int) -> int:
+    """Return the samples of a task by columns: all that pay, or fewer, for threads' equal shares.
+
+    Each task reads its panel, which takes as long as some samples of it.
+    """
+    if num_threads <= FEW_THREADS:
+        return COLUMN_ROWS[0]
+
+    def longest(each: int) -> int:
+        heights = READ_ROWS + np.minimum(each, rows - np.arange(0, rows, each))
+        ends = np.cumsum([0, *np.tile(heights, panels)])
+        shares = (len(ends) - 1) * np.arange(num_threads + 1) // num_threads
+        return int(np.diff(ends[shares]).max())
+
+    return min(COLUMN_ROWS, key=longest)
 
 
 def split_leaves(leaves: int, num_threads: int) -> int:

@@ -14,7 +14,7 @@ samples, every thread would read all of W^T.
 from fastmlp_kernels.plans.record import BY_SLOPE, PARAMETERS, WORD
 
 from . import sparse
-from .blocking import Panel, sample_rows
+from .blocking import Panel, column_rows, sample_rows
 from .blocks import column_start
 from .losses import loss
 from .product import default_panels, product
@@ -23,7 +23,6 @@ from .table import Builder, at
 from .ways import Layer
 
 GATHER_EACH = 16  # samples of a task that only gathers them
-SAMPLES_EACH = 48  # the samples of a task by columns: whole tiles of 6, 8 and 12 rows
 
 
 def heights_of(rows: int, each: int) -> set[int]:
@@ -33,27 +32,30 @@ def heights_of(rows: int, each: int) -> set[int]:
 
 def by_columns(state: State, layer: Layer) -> None:
     """The stage of a layer's forward pass by columns, and before the first, shuffled samples'."""
-    builder, rows = state.builder, state.batch
+    builder, rows, threads = state.builder, state.batch, state.training.threads
     if layer.number == 0 and state.training.ordered:
         start, first = len(builder.tasks), builder.mark()
         state.gather(0, layer.inputs)
-        _add_tasks(builder, first, rows, GATHER_EACH)
+        _add_tasks(builder, first, rows, min(GATHER_EACH, column_rows(rows, 1, threads)))
         builder.stage(start)
     start = len(builder.tasks)
     panels = builder.machine.panels(layer.panels, layer.outputs, builder.lanes)
-    heights = heights_of(rows, SAMPLES_EACH)
+    each = column_rows(rows, len(panels), threads)
+    heights = heights_of(rows, each)
     for panel in panels:
         first = builder.mark()
         _panel_forward(state, layer, panel, heights)
-        _add_tasks(builder, first, rows, SAMPLES_EACH)
+        _add_tasks(builder, first, rows, each)
     builder.stage(start)
 
 
 def back_by_columns(state: State, layer: Layer) -> None:
     """The stage of a layer's way back by columns of W^T."""
     builder, rows, start = state.builder, state.batch, len(state.builder.tasks)
-    below, each = state.layers[layer.number - 1], WORD if layer.skips else SAMPLES_EACH
-    for panel in _panels_of_rows(state, layer):
+    below, panels, each = state.layers[layer.number - 1], _panels_of_rows(state, layer), WORD
+    if not layer.skips:
+        each = column_rows(rows, len(panels), state.training.threads)
+    for panel in panels:
         first = builder.mark()
         _backward(state, layer, heights_of(rows, each), (panel,))
         if below.skips:

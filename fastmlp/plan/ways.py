@@ -11,22 +11,30 @@ from typing import NamedTuple
 from fastmlp_kernels.plans.record import ACTIVATIONS as OPERATIONS
 from fastmlp_kernels.plans.record import LEAF, WORD
 
-from .blocking import FAR_ROWS, SAMPLES_TILE, SHORT_INNER, Machine, count_leaves, split_leaves
+from .blocking import (
+    FAR_ROWS,
+    FEW_THREADS,
+    SHORT_INNER,
+    Machine,
+    count_leaves,
+    split_leaves,
+)
 
 LEAVES_PER_THREAD = 4  # a batch of so many leaves is cut by leaves: fewer don't balance
 
 # Smaller layers cost less by their way than by a stage of their own; in a shorter epoch, moving W
 # to the panels and back costs more than it gains, but where rows of W are far apart, a batch of so
-# many samples pays for it: an epoch of 4 steps of 784-2048-2048-10 took 0.83 of its time (Zen 4);
-# and a layer of fewer panels than threads would leave some without a task.
+# many samples pays for it: an epoch of 4 steps of 784-2048-2048-10 took 0.83 of its time (Zen 4).
+# Of more threads than panels, some share a panel's samples, but where these are enough for all,
+# each thread takes some through all layers.
 SMALLEST_WEIGHTS = 16384  # elements of W
 FEWEST_STEPS = 8
 FEWEST_FAR_SAMPLES = 128
 FEWEST_PANELS = 2
+FEWEST_SAMPLES_EACH = 16
 
 # By samples, each thread reads all of W^T: of 1 or 2 threads, for as many samples as pay for it.
 # Others gain more by columns, from so many elements of W on, than a stage costs.
-FEW_THREADS = 2
 LARGE_WEIGHTS = 1 << 17
 
 # What hidden layers may have; relu is a product's own end, identity is nothing.
@@ -163,10 +171,10 @@ def _last_back(training: Training, layers: list[Layer]) -> int:
 
 def count_by_columns(training: Training, machine: Machine) -> int:
     """Return how many of the first layers go by columns."""
-    # Of more threads than panels, some share a panel's samples: by simulation, 64 threads take 0.4
-    # of the time for 784-512-256-10 with 128 samples.
-    count, fewest = 0, max(FEWEST_PANELS, min(training.threads, -(-training.batch // SAMPLES_TILE)))
-    lanes, sizes = machine.lanes(training.itemsize), training.sizes
+    count, lanes, sizes = 0, machine.lanes(training.itemsize), training.sizes
+    fewest = FEWEST_PANELS
+    if training.batch >= FEWEST_SAMPLES_EACH * training.threads:
+        fewest = max(fewest, training.threads)
     while (
         count < len(sizes) - 1
         and (training.is_long or _is_far(training, sizes[count + 1]))
