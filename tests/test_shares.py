@@ -1,7 +1,7 @@
 """The threads' shares of a plan's work, by simulation: where they are even, else why not."""
 
 import pytest
-from fastmlp_kernels.plans.execute import _rows_each
+from fastmlp_kernels.plans.execute import _rows_by_columns, _rows_each
 
 from fastmlp.plan import shares
 from fastmlp.plan.blocking import machine
@@ -115,8 +115,7 @@ def of_prediction(threads, sizes, rows):
         if number == 0:
             tasks = [] if keeps(sizes) else tasks  # kept copies are made once
         else:
-            parts = -(-threads // len(tasks))
-            each = max(4, (-(-rows // parts) + 3) // 4 * 4)
+            each = _rows_by_columns.py_func(rows, len(tasks), threads)
             if number == len(plan.stages) - 1:
                 each = _rows_each.py_func(rows, threads)
             tasks = [

@@ -11,7 +11,15 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from fastmlp_kernels.plans.record import BLOCK_ROWS, LEAF, LINE, TILE_WORDS, WORD
+from fastmlp_kernels.plans.record import (
+    BLOCK_ROWS,
+    FEW_THREADS,
+    LEAF,
+    LINE,
+    READ_ROWS,
+    TILE_WORDS,
+    WORD,
+)
 
 from ..checks import Array
 
@@ -36,11 +44,7 @@ SHORT_INNER = 16
 FEW_LEAVES = 8
 FAR_ROWS = 2048  # bytes: rows of B read in place that are so far apart share few sets of the caches
 MOST_SAMPLE_ROWS = 96  # of a task of training: their activations stay in the level-2 cache
-# Of a task by columns, whole tiles of 6, 8, 12 or 4 rows; and reading its panel takes as long as so
-# many.
-COLUMN_ROWS = (48, 32, 24, 16, 12, 8, 4)
-READ_ROWS = 4
-FEW_THREADS = 2  # their tasks are as measured: no smaller ones
+COLUMN_ROWS = (48, 32, 24, 16, 12, 8, 4)  # of a task by columns
 SAMPLES_TILE = 8  # rows of a tile: a task has whole ones, or a half where threads are many
 TASKS_PER_THREAD = 4  # so that a thread that is held up leaves work for the others
 # From this many leaves on, and with k this much longer than the rows, all rows go through one leaf

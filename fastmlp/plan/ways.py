@@ -9,16 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastmlp_kernels.plans.record import ACTIVATIONS as OPERATIONS
-from fastmlp_kernels.plans.record import LEAF, WORD
+from fastmlp_kernels.plans.record import FEW_THREADS, LEAF, WORD
 
-from .blocking import (
-    FAR_ROWS,
-    FEW_THREADS,
-    SHORT_INNER,
-    Machine,
-    count_leaves,
-    split_leaves,
-)
+from .blocking import FAR_ROWS, SHORT_INNER, Machine, count_leaves, split_leaves
 
 LEAVES_PER_THREAD = 4  # a batch of so many leaves is cut by leaves: fewer don't balance
 

@@ -22,6 +22,7 @@ from fastmlp_kernels.plans.record import (
     CODE,
     CONSTANTS,
     FAILED,
+    FEW_THREADS,
     FEWEST_MANY,
     HEAD,
     HITS_DONE,
@@ -51,6 +52,7 @@ from fastmlp_kernels.plans.record import (
     PROGRAM_WORDS,
     PROGRAMS,
     RATE,
+    READ_ROWS,
     REALS,
     ROOM,
     SCALES,
@@ -82,6 +84,7 @@ from fastmlp_kernels.plans.team import (
 
 # As literals, each would have what it is passed to compiled once more.
 _NONE, _DRIVER = np.int64(0), np.int64(0)
+PARTS = 4  # that are tried for equal shares
 _BEFORE, _WHOLE, _LAST, _AFTER = map(np.int64, (BEFORE, WHOLE, LAST, AFTER))
 
 
@@ -237,24 +240,37 @@ def trainer():
 
 @jit
 def _rows_each(rows, threads):
-    """How many rows a task has, whole tiles of 4: each thread has as many tasks as the others."""
+    """How many rows a task has, tiles of 4, or 2: each thread has as many tasks as the others."""
     mine = max(1, (rows + threads - 1) // threads)
     tasks = (mine + BLOCK_ROWS - 1) // BLOCK_ROWS
-    return ((mine + tasks - 1) // tasks + 3) // 4 * 4
+    tile = 2 if tasks == 1 and threads > FEW_THREADS else 4
+    return ((mine + tasks - 1) // tasks + tile - 1) // tile * tile
+
+
+@jit
+def _rows_by_columns(rows, columns, threads):
+    """The same where tasks are columns: of all rows, or of parts that make shares more equal."""
+    fewest = (threads + columns - 1) // columns
+    best, least = rows, np.int64(0)
+    for parts in range(fewest, fewest + (PARTS if threads > FEW_THREADS else 1)):
+        each = max(4, ((rows + parts - 1) // parts + 3) // 4 * 4)
+        tasks = columns * ((rows + each - 1) // each)
+        longest = (tasks + threads - 1) // threads * (each + READ_ROWS)
+        if least == 0 or longest < least:
+            best, least = each, longest
+    return best
 
 
 @jit
 def _block_of(shared, stage, rows, each, threads):
     """Up to how many rows a task of a plan's stage has.
 
-    `each` in the last; before it tasks are columns, of all rows where these are enough for threads.
+    `each` in the last; before it tasks are columns.
     """
     if stage == word(word(shared, PROGRAMS), 1) - 1:
         return each
     plan = word(shared, STAGES) + stage * 16
-    columns = max(1, word(plan, 1) - word(plan, 0))
-    parts = (threads + columns - 1) // columns
-    return max(4, ((rows + parts - 1) // parts + 3) // 4 * 4)
+    return _rows_by_columns(rows, max(1, word(plan, 1) - word(plan, 0)), threads)
 
 
 @jit
