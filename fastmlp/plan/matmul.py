@@ -9,7 +9,7 @@ another in any case, and only whole subtrees of leaves are added elsewhere.
 from typing import NamedTuple
 
 import numpy as np
-from fastmlp_kernels.plans.record import ARRAYS, LEAF, LINE
+from fastmlp_kernels.plans.record import ARRAYS, FEW_THREADS, LEAF, LINE
 
 from .blocking import (
     TASKS_PER_THREAD,
@@ -231,12 +231,17 @@ def _by_rows(builder: Builder, it: Product, leaves: int) -> None:
     """Add a stage whose tasks are blocks of rows, and where they are few, groups of panels."""
     panels, packed = default_panels(builder, it.rows, it.columns), 0
     if _pays_to_pack(builder, it):
-        start, mark = len(builder.tasks), builder.mark()
-        leaf_size = LEAF * panel_width(it.columns, builder.lanes) * builder.itemsize
-        packed = builder.buffer(count_leaves(it.inner, 0) * leaf_size)
-        _pack(builder, it, panels, packed)
-        for k in range(0, max(1, it.inner), LEAF):
-            builder.task(range(mark, mark + 1), k, LEAF)
+        start, leaf_size = len(builder.tasks), LEAF * panel_width(it.columns, builder.lanes)
+        count = count_leaves(it.inner, 0)
+        packed = builder.buffer(count * leaf_size * builder.itemsize)
+        parts = 1
+        if builder.threads > FEW_THREADS:
+            parts = min(len(panels), -(-builder.threads // count))
+        for part in range(parts):
+            mine, mark = share(len(panels), part, parts), builder.mark()
+            _pack(builder, it, panels[mine.start : mine.stop], packed)
+            for k in range(0, max(1, it.inner), LEAF):
+                builder.task(range(mark, mark + 1), k, LEAF)
         builder.stage(start)
     each, groups = split_rows(it.rows, len(panels), builder.threads)
     near = -(-it.inner * it.columns * builder.itemsize // MOST_NEAR)
