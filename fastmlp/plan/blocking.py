@@ -45,6 +45,7 @@ FEW_LEAVES = 8
 FAR_ROWS = 2048  # bytes: rows of B read in place that are so far apart share few sets of the caches
 MOST_SAMPLE_ROWS = 96  # of a task of training: their activations stay in the level-2 cache
 COLUMN_ROWS = (48, 32, 24, 16, 12, 8, 4)  # of a task by columns
+ENOUGH_TASKS = 32  # for each thread: shares are equal, however long a task is
 SAMPLES_TILE = 8  # rows of a tile: a task has whole ones, or a half where threads are many
 TASKS_PER_THREAD = 4  # so that a thread that is held up leaves work for the others
 # From this many leaves on, and with k this much longer than the rows, all rows go through one leaf
@@ -272,8 +273,9 @@ def column_rows(rows: int, panels: int, num_threads: int) -> int:
 
     Each task reads its panel, which takes as long as some samples of it.
     """
-    if num_threads <= FEW_THREADS:
-        return COLUMN_ROWS[0]
+    most = COLUMN_ROWS[0]
+    if num_threads <= FEW_THREADS or panels * rows >= ENOUGH_TASKS * most * num_threads:
+        return most
 
     def longest(each: int) -> int:
         heights = READ_ROWS + np.minimum(each, rows - np.arange(0, rows, each))

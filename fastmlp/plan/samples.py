@@ -142,9 +142,7 @@ def _panels_of_rows(state: State, layer: Layer) -> tuple[Panel, ...]:
     return state.builder.machine.panels(layer.row_panels, layer.inputs, state.builder.lanes)
 
 
-def _backward(
-    state: State, layer: Layer, heights: set[int], panels: tuple[Panel, ...]
-) -> None:
+def _backward(state: State, layer: Layer, heights: set[int], panels: tuple[Panel, ...]) -> None:
     """(grad @ W^T) * slope, of the layer's input that of a relu, or what was noted; some panels."""
     if layer.skips:
         sparse.backward(state, layer, max(heights), panels)
