@@ -163,7 +163,7 @@ MOST_OWN = 1 << 13  # int64 of memory that a call takes by itself: malloc keeps 
 LEAF, LINE, BLOCK_ROWS, WORD = 256, 64, 48, 64
 FEW_THREADS = 2  # whose tasks are as measured; of more, tasks are smaller for equal shares
 READ_ROWS = 4  # of a task by columns: reading the panel takes as long as so many rows of it
-LOSS_SCRATCH = 34  # elements of the loss's scratch for each row, and for one more
+LOSS_SCRATCH, LOSS_MORE = 34, 22  # elements of the loss's scratch for each row; rows more
 BY_SLOPE = 2  # in the place of a product's `relu`
 CONSTANTS_EACH = 8  # float64 of a step: weight decay, then those of the update, see fit_checks.py
 
