@@ -16,10 +16,9 @@ from math import factorial, frexp
 import mpmath
 import numba
 import numpy as np
-from fastmlp_kernels.arithmetic import elementary
-from fastmlp_kernels.arithmetic.elementary import exp, exp_array, log_array
+from fastmlp_kernels.arithmetic import elementary, lanes
+from fastmlp_kernels.arithmetic.elementary import exp, exp_array, exp_on_lanes, log_array
 from fastmlp_kernels.arithmetic.fma import fma
-from fastmlp_kernels.arithmetic.lanes import LANES
 from fastmlp_kernels.arithmetic.quick_exp import IS_QUICK
 from fastmlp_kernels.arithmetic.sigmoids import logistic_array, tanh_array
 from fastmlp_kernels.compiling.jit import FLAGS
@@ -270,6 +269,12 @@ def _exp_by_float64(x, y):
         y[i] = exp(x[i])
 
 
+@jit
+def _exp_alone(x, y):
+    for i in range(x.size):
+        y[i] = lanes.largest_of_lanes(exp_on_lanes(lanes.splat(x[i])))
+
+
 def others(name, x):
     """Yield f(x) by each other way in which a kernel here may get it; float32, shape (n,).
 
@@ -277,13 +282,10 @@ def others(name, x):
     number, its neighbours may hide. So here all numbers go by float64, then each fills 16 lanes.
     """
     if name == "exp" and IS_QUICK:
-        y = np.empty_like(x)
-        _exp_by_float64(x, y)
-        yield y
-        filled = np.repeat(x, LANES)
-        y = np.empty_like(filled)
-        exp_array[x.dtype](filled, y)
-        yield y[::LANES].copy()
+        for way in (_exp_by_float64, _exp_alone):
+            y = np.empty_like(x)
+            way(x, y)
+            yield y
 
 
 def same(a, b):
