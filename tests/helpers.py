@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import llvmlite
 import numpy as np
 import pytest
 from fastmlp_kernels.plans import record
@@ -23,6 +24,12 @@ ROW_SHAPES = [(7, classes) for classes in range(1, 41)]
 ROW_SHAPES += [(0, 10), (1, 10), (8, 10), (64, 10), (65, 10), (300, 10), (130, 16), (130, 17)]
 ROW_SHAPES += [(70, 100), (1, 1300)]
 ROW_SHAPES += [(5, 255), (5, 256), (5, 257), (3, 512), (3, 513), (3, 769), (2, 1000)]
+
+# LLVM's pointers have types in older ones; there each start imports Numba.
+needs_plain_pointers = pytest.mark.skipif(
+    tuple(map(int, llvmlite.__version__.split(".")[:2])) < (0, 45),
+    reason="code that needs nothing of Numba's is made from llvmlite 0.45 on",
+)
 
 VECTORS = Path(__file__).parent / "vectors" / "portable-v1.npz"
 

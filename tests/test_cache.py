@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fastmlp_kernels.compiling import cache, folder
+from helpers import needs_plain_pointers
 
 KERNELS = Path(cache.__file__).parents[1]
 SCRIPT = """
@@ -25,7 +26,10 @@ place = stored.address("loss", "mean_kernel", values.dtype)
 call.invoke()(place, values, total)
 print(total[0], *[each.split()[0] for each in told if "mean" in each])
 """
-WAYS = {"without Numba": "", "with Numba": "import numba"}
+WAYS = [
+    pytest.param("", id="without Numba", marks=needs_plain_pointers),
+    pytest.param("import numba", id="with Numba"),
+]
 
 
 # What compiles Numba's own functions and what tells of compiling would raise.
@@ -57,7 +61,7 @@ def result(kernels, before=""):
     return run.stdout.strip()
 
 
-@pytest.mark.parametrize("before", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("before", WAYS)
 def test_a_changed_source_is_compiled_again(kernels, before):
     """Also one that only others import, and though size and time of the file stay."""
     mean = partial(result, kernels, before)
@@ -75,6 +79,7 @@ def test_a_changed_source_is_compiled_again(kernels, before):
     assert mean() == "3.0 compiling"
 
 
+@needs_plain_pointers
 def test_loading_compiles_nothing_and_starts_no_thread(kernels):
     assert result(kernels) == "3.0 compiling"
     assert result(kernels, LOADED) == "3.0 loaded"

@@ -17,6 +17,7 @@ from fastmlp_kernels.compiling.passed import AXES, LENGTH, PASSED_WORDS, SIZE, S
 from fastmlp_kernels.plans.memory import array_at
 from fastmlp_kernels.plans.operands import KERNEL, set_word, word
 from fastmlp_kernels.plans.team import wait
+from helpers import needs_plain_pointers
 
 import fastmlp
 
@@ -71,6 +72,7 @@ def warm(filled):
     return filled[1]
 
 
+@needs_plain_pointers
 def test_a_second_start_has_the_same_bits_without_numba(run, warm):
     assert run() == [warm, "False"]
     assert run(before="import numba\n") == [warm, "True"]
@@ -82,6 +84,7 @@ CHANGES = {
 }
 
 
+@needs_plain_pointers
 def test_what_code_depends_on_is_asked_of_numba_where_it_differs(run, warm, tmp_path):
     for variables in CHANGES.values():
         assert run(**variables) == [warm, "True"]
@@ -119,6 +122,7 @@ def test_other_versions_have_other_files(monkeypatch):
     stored._environment.cache_clear()
 
 
+@needs_plain_pointers
 def test_damaged_and_lost_files_are_written_again(run, warm, tmp_path):
     damaged, lost = list(tmp_path.glob("fastmlp/*_kernel.lean-*"))[:2]
     content = bytearray(damaged.read_bytes())
@@ -146,6 +150,7 @@ numba.config.LOOP_VECTORIZE = 0
 """
 
 
+@needs_plain_pointers
 def test_threads_are_loaded_once_they_gain_more_than_that_takes(run, warm):
     two = "import os\nos.sched_getaffinity = lambda pid: {0, 1}\n"
     assert run(before=two) == [warm, "False"]
@@ -221,6 +226,7 @@ def _lean(function):
     return lean_code(*jit.compiled_at[place], "symbol")
 
 
+@needs_plain_pointers
 def test_code_with_an_allocator_is_not_kept():
     def allocates(call, _, __):
         set_word(call, 0, np.empty(word(call, 1), np.int64)[0])
@@ -233,6 +239,7 @@ def test_code_with_an_allocator_is_not_kept():
     assert _lean(reads)
 
 
+@needs_plain_pointers
 def test_what_code_raises_is_told(monkeypatch):
     """As Numba's own C functions do it, for those who call one that can't raise."""
 
