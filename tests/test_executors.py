@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -19,7 +20,7 @@ from helpers import figures, state_of
 
 import fastmlp
 from fastmlp import MLP, reference
-from fastmlp.executors import engines, training, waiting
+from fastmlp.executors import engines, training, waiting, worker
 from fastmlp.executors.arrays import OnDisk, on_disk
 
 ROOT = Path(__file__).parents[1]
@@ -439,24 +440,56 @@ print(json.dumps([loaded, all(right), sorted({*lengths})]))
 """
 
 
-def test_ctrl_c_ends_in_time_and_leaves_whole_models(tmp_path):
+def interrupted(script, answer=None):
+    """Send a script Ctrl-C when it is under way, and again when it answers that; its outcome."""
     paths = [str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env=environment, start_new_session=True,
     )  # fmt: skip
     with process:
         try:
             assert process.stdout.readline() == "under way\n"
             os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: workers get it, too
-            output, errors = process.communicate(timeout=LIMIT - 10)
+            if answer is not None:
+                while process.stdout.readline() != answer:
+                    assert process.poll() is None
+                os.killpg(process.pid, signal.SIGINT)
+            output, errors = process.communicate(timeout=LIMIT / 2)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)  # workers that hang hold the pipes
             raise
-    assert process.returncode == 0, errors
+    return process.returncode, output, errors
+
+
+def test_ctrl_c_ends_in_time_and_leaves_whole_models():
+    code, output, errors = interrupted(INTERRUPTED)
+    assert code == 0, errors
     assert "Traceback" not in errors
     assert json.loads(output.splitlines()[-1]) == [False, True, [0, 40]]
+
+
+def test_a_second_ctrl_c_ends_a_caller_that_waits_for_its_pool():
+    caught = "except KeyboardInterrupt as error:\n"
+    # In a moment, in which workers hear the first one: they look for it every 50 ms.
+    answer = "        __import__('time').sleep(0.3); print('over', flush=True)\n"
+    script = INTERRUPTED.replace("epochs=40", "epochs=400").replace(caught, caught + answer)
+    code, _, errors = interrupted(script, "over\n")
+    assert code in (0, -signal.SIGINT), errors  # 0: the pool had ended before
+
+
+def test_blocks_of_an_interrupted_call_are_not_trained(monkeypatch):
+    monkeypatch.setattr(worker, "_call", "one")
+    monkeypatch.setattr(worker, "_interrupted", True)
+    monkeypatch.setattr(worker, "train_kept", lambda block, arrays: block.call)
+    with pytest.raises(KeyboardInterrupt):
+        worker.train_in_process(SimpleNamespace(call="one"), {})
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert worker.train_in_process(SimpleNamespace(call="another"), {}) == "another"
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def interrupt_twice():
@@ -472,8 +505,8 @@ def test_an_interrupt_ends_what_a_worker_trains_and_never_the_worker():
     models = [MLP([16, 4, 3], rng=i) for i in range(4)]
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as executor:
         fastmlp.fit_many(models, X, LABELS, executor=executor)
-        for worker in executor._processes:  # which wait for a block
-            os.kill(worker, signal.SIGINT)
+        for process in executor._processes:  # which wait for a block
+            os.kill(process, signal.SIGINT)
         fastmlp.fit_many(models, X, LABELS, executor=executor)
         faulty = Own([16, 4, 3], rng=0)
         faulty.fault = interrupt_twice

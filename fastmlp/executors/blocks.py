@@ -2,6 +2,7 @@
 
 import copy
 import re
+import uuid
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -35,8 +36,8 @@ class Block(NamedTuple):
     """A part of what `fit_many` was given.
 
     models: see `packed`. keys: the arrays that it needs beside itself; all_keys: those of the whole
-    call. epoch: the one to train alone; None for all epochs. threads: the most that it may take,
-    None for what its worker has.
+    call, which call names. epoch: the one to train alone; None for all epochs. threads: the most
+    that it may take, None for what its worker has.
     """
 
     models: list[Any]
@@ -46,6 +47,7 @@ class Block(NamedTuple):
     settings: dict[str, Any]
     keys: tuple[str, ...]
     all_keys: tuple[str, ...]
+    call: str
     epoch: int | None
     threads: int | None
     arithmetic: Literal["portable", "numpy"]
@@ -93,7 +95,7 @@ class Arguments:
         self.rows = None if given.rows is None else sharing.of(list(given.rows))
         self.settings = {name: sharing.of(value) for name, value in given.settings.items()}
         self.arrays, self.remote = sharing.arrays, sharing.remote
-        self.all_keys = (*sharing.arrays, *sharing.remote)
+        self.all_keys, self.call = (*sharing.arrays, *sharing.remote), uuid.uuid4().hex
         self.arithmetic = get_arithmetic()
         self.threads: int | None = None
         self.kinds: dict[Any, Any] = {}
@@ -115,8 +117,8 @@ class Arguments:
         # Looked for only where there are some, as settings may be long.
         keys = sorted(keys_in([x, y, *settings.values()])) if self.all_keys else []
         return Block(
-            models, x, y, rows, settings, tuple(keys), self.all_keys, epoch, self.threads,
-            self.arithmetic, __version__,
+            models, x, y, rows, settings, tuple(keys), self.all_keys, self.call, epoch,
+            self.threads, self.arithmetic, __version__,
         )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What a worker does with a block: it trains the models, or says why not."""
 
+import os
 import signal
 import time
 import traceback
@@ -19,30 +20,44 @@ from .arrays import Found, offered
 from .blocks import Block, Failure, Missing, Outcome, unpacked
 
 _kept: dict[str, Array] = {}  # the arrays of the last call that had a block here
-_interruptible = False  # whether SIGINT ends what this process does
+IDLE, TRAINING, ENDING = range(3)
+_state = IDLE  # of a process of a pool; what a pool does for others is idle, too
+_call = ""  # of the last block that it had
+_interrupted = False  # whether SIGINT came since that call's first block
 
 
 def train_in_process(block: Block, arrays: dict[str, Array]) -> Outcome | Failure | Missing:
     """Train a block in a process of a pool, where SIGINT ends the training and nothing else.
 
     A terminal's Ctrl-C comes to all workers. One that it met with a lock of the pool's queues
-    just taken would keep that lock, and the pool would wait for it until the end.
+    just taken would keep that lock, and the pool would wait for it until the end. Nobody waits for
+    the other blocks of an interrupted call.
     """
-    global _interruptible
+    global _state, _call, _interrupted
+    if block.call != _call:
+        _call, _interrupted = block.call, False
+    if _interrupted:
+        raise KeyboardInterrupt
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-    _interruptible = True
+    _state = TRAINING
     try:
         return train_kept(block, arrays)
     finally:
-        _interruptible = False
+        _state = IDLE
 
 
 def _interrupt(*_: Any) -> None:
-    global _interruptible
-    if _interruptible:
-        _interruptible = False
+    global _state, _interrupted
+    again, _interrupted = _interrupted, True
+    if _state == TRAINING:
+        _state = ENDING
         raise KeyboardInterrupt
+    if _state == IDLE and again:
+        # The caller wants to end. A second Ctrl-C while it waits for its pool lets Python 3.11
+        # forget to tell the workers, and wait for them. A lock that is taken is no matter here: a
+        # pool that loses a worker ends the others.
+        os._exit(128 + signal.SIGINT)
 
 
 def train_kept(block: Block, arrays: dict[str, Array]) -> Outcome | Failure | Missing:
