@@ -473,7 +473,7 @@ def test_ctrl_c_ends_in_time_and_leaves_whole_models():
 def test_a_second_ctrl_c_ends_a_caller_that_waits_for_its_pool():
     caught = "except KeyboardInterrupt as error:\n"
     # In a moment, in which workers hear the first one: they look for it every 50 ms.
-    answer = "        __import__('time').sleep(0.3); print('over', flush=True)\n"
+    answer = "        __import__('time').sleep(1); print('over', flush=True)\n"
     script = INTERRUPTED.replace("epochs=40", "epochs=400").replace(caught, caught + answer)
     code, _, errors = interrupted(script, "over\n")
     assert code in (0, -signal.SIGINT), errors  # 0: the pool had ended before
