@@ -10,7 +10,7 @@ from fastmlp_kernels.compiling.cpu import WIDTHS, has_fma, vector_bits
 
 on_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86-64 only")
 
-SHOW = "from fastmlp_kernels import cpu; print(cpu.vector_bits(), cpu.has_fma())"
+SHOW = "from fastmlp_kernels.compiling import cpu; print(cpu.vector_bits(), cpu.has_fma())"
 NO_FMA = {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": ""}
 
 
