@@ -20,7 +20,7 @@ from fastmlp.plan.ways import Training, count_groups, goes_by_groups, run_of_lea
 
 AT = machine(256, False)
 SMALL, LARGE, W1024 = (784, 100, 10), (784, 512, 256, 10), (784, 1024, 1024, 10)
-W4096 = (784, 4096, 4096, 10)
+W4096, SMOOTH = (784, 4096, 4096, 10), (16, 64, 64, 1)
 EVEN = 1.10
 
 # The time of the last thread to end over the mean of all, in percent, of a step, a prediction or a
@@ -29,6 +29,7 @@ THREADS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 # Steps of tens of microseconds: a finer cut gains less than its reads and its stages cost.
 SEVEN_PANELS = "100 columns are 7 panels, the last one half as wide; blocks of W end where these do"
 GROUPS = "3 groups of inputs, by parts of 8 samples or 64 inputs, of which there are 13"
+FEW_ROWS = "64 rows of W are 4 or 8 tasks; a step of 2 threads takes 60 us"
 FEW_TASKS = "256 columns that pass over zeros are 16 panels; of 32 samples the loss is 8 tasks"
 PARTS = "parts of a block have 8 rows or more: with fewer, reading B takes longer than it gains"
 BY_TILES = "tasks have whole tiles, of 12, 6, 4 rows for 12, 24, 48 threads; packing W is 4 tasks"
@@ -39,6 +40,7 @@ TABLE = [
     ("train", (SMALL, 128, True), "101 104 105 106 117 112 119 142 180 221 294", GROUPS),
     ("train", (SMALL, 60000, False), "102 102 102 102 102 102 103 103 109 103 110", ""),
     ("train", (SMALL, 60000, True), "102 102 102 102 103 103 103 103 110 106 110", ""),
+    ("train", (SMOOTH, 256, False), "106 109 122 111 122 158 178 239 279 418 449", FEW_ROWS),
     ("train", (LARGE, 32, False), "100 102 100 105 100 107 101 110 107 118 123", FEW_TASKS),
     ("train", (LARGE, 32, True), "100 102 100 103 100 107 102 111 113 137 161", FEW_TASKS),
     ("train", (LARGE, 128, False), "100 101 100 102 100 103 100 103 101 108 106", ""),

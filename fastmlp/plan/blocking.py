@@ -261,8 +261,10 @@ def whole_lines(size: int) -> int:
 
 
 def sample_rows(rows: int, num_threads: int) -> int:
-    """Return the samples of a task of training: a share for each thread, whole tiles of 8 or 4."""
+    """Return the samples of a task of training: equal shares for threads, whole tiles of 8 or 4."""
     each = -(-rows // num_threads)
+    if num_threads > 1:  # of 256 samples two threads had 96 and 160
+        each = -(-each // -(-each // MOST_SAMPLE_ROWS))
     is_large = each > SAMPLES_TILE // 2 and num_threads <= FEW_THREADS
     tile = SAMPLES_TILE if is_large else SAMPLES_TILE // 2
     return min(MOST_SAMPLE_ROWS, -(-each // tile) * tile)

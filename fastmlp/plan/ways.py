@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fastmlp_kernels.plans.record import ACTIVATIONS as OPERATIONS
 from fastmlp_kernels.plans.record import FEW_THREADS, LEAF, WORD
 
-from .blocking import FAR_ROWS, SHORT_INNER, Machine, count_leaves, split_leaves
+from .blocking import FAR_ROWS, SHORT_INNER, Machine, count_leaves, panel_width, split_leaves
 
 LEAVES_PER_THREAD = 4  # a batch of so many leaves is cut by leaves: fewer don't balance
 
@@ -145,6 +145,9 @@ def _cut(layer: Layer, training: Training, machine: Machine, lanes: int) -> None
         layer.panels = machine.count_panels(LEAF, layer.outputs, lanes)
     # Of W^T wide panels, if the threads have one each, where k is short.
     layer.row_panels = machine.count_panels(LEAF, layer.inputs, lanes)
+    if training.threads > 1:  # each has rows of W, if that leaves two vectors to a panel
+        vectors = panel_width(layer.inputs, lanes) // lanes
+        layer.row_panels = max(layer.row_panels, min(training.threads, vectors // 2))
     if layer.outputs <= SHORT_INNER:
         wide = machine.count_panels(1, layer.inputs, lanes)
         layer.row_panels = min(layer.row_panels, max(training.threads, wide))
