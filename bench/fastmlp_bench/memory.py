@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .environment import threads, with_threads
 from .providers import PROVIDERS
 
 SIZES, BATCH = (784, 100, 10), 128
@@ -74,4 +75,5 @@ def measure_memory(samples: int, failed: dict[str, str]) -> list[dict[str, Any]]
 
 
 if __name__ == "__main__":
-    print(json.dumps(epoch(sys.argv[1], int(sys.argv[2]))))
+    with with_threads(threads()):  # so that fastmlp, too, has loaded what it needs for threads
+        print(json.dumps(epoch(sys.argv[1], int(sys.argv[2]))))
