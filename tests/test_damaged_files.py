@@ -67,6 +67,7 @@ DAMAGES = {
     "2^64 - 1": (lambda content: header(content, 2**64 - 1), r"header: .* shall have 184467440737"),
     "a pickle": (lambda content: pickle.dumps(content), r"content: .* got a pickle; read it by"),
     "of torch": (lambda content: b"PK\x03\x04" + content, r"content: .* got an archive, as t"),
+    "a table": (lambda content: b"a,b,c\n1,2,3\n", r"content: .* got text, b'a,b,c.*; pass the"),
     "no JSON": (lambda content: header(b"{,}"), r"header: expected JSON, got b'\{,\}'; get the"),
     "deep JSON": (lambda content: header(b"[" * 10**5), r"header: expected JSON, got b'\[\[\["),
     "no UTF-8": (lambda content: header(b"\xff\xff"), r"header: expected JSON, got b'\\xff"),

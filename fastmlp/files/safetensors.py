@@ -92,6 +92,9 @@ def _start(file: BinaryIO, size: int) -> bytes:
             if start.startswith(signature):
                 mend = "read it by what wrote it, if you trust its code, and save the model anew"
                 raise shape_error("content", "safetensors", what, mend)
+        if start.isascii() and 0 not in start:
+            mend = "pass the file that save has written"
+            raise shape_error("content", "safetensors", f"text, {shown(start)} at its start", mend)
         got = f"one that shall have {length} bytes in a file of {size}"
         raise shape_error("header", f"one of at most {MOST_HEADER} bytes", got, AGAIN)
     start += file.read(length)

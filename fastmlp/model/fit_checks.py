@@ -304,7 +304,7 @@ def _rates(learning_rate: Any, steps: int, epochs: int) -> Array:
             if rates.shape == (epochs,)
             else "give one rate for each step of all epochs",
         )
-    rates = np.array(np.broadcast_to(rates, steps), np.float64)  # a copy, as the labels are
+    rates = np.full(steps, rates, np.float64)  # a copy, as the labels are
     wrong = ~(np.isfinite(rates) & (rates >= 0))
     if np.any(wrong):
         raise shape_error(
