@@ -335,7 +335,8 @@ def test_the_notebooks_model_fits_with_its_own_operations():
     assert_same_bits(models[0].predict_log_proba(x), models[0].forward(x))
 
 
-def test_progress_shows_a_bar(capsys):
+def test_progress_shows_a_bar(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # tqdm cuts a bar at the terminal's width
     x, labels = data(30)
     fastmlp.MLP(SIZES, rng=0).fit(x, labels, epochs=2, progress=True, validation=(x, labels))
     shown = capsys.readouterr().err
