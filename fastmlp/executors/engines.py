@@ -114,12 +114,13 @@ class Pool(Futures):
     def __init__(self, executor: Any) -> None:
         self.executor = executor
         self.own: ProcessPoolExecutor | None = None  # in the place of a broken one
+        self.has_processes = isinstance(executor, ProcessPoolExecutor)  # on these very cores
 
     def results(self, source: Source) -> Generator[tuple[Run, Result]]:
         """See Engine."""
         arrays = source.arguments.arrays
         offered.update(arrays)
-        if isinstance(self.executor, ProcessPoolExecutor):  # on these very cores
+        if self.has_processes:
             source.arguments.threads = max(1, get_num_threads() // self._slots())
         try:
             yield from super().results(source)
@@ -134,18 +135,19 @@ class Pool(Futures):
 
     def _submit(self, block: Block, missing: tuple[str, ...], arguments: Arguments) -> Any:
         arrays: dict[str, Array] = {key: arguments.arrays[key] for key in missing}
-        if not isinstance(self.executor, ProcessPoolExecutor):
-            return self.executor.submit(train_kept, block, arrays)
+        train = train_in_process if self.has_processes else train_kept
         try:
-            return self.executor.submit(train_in_process, block, arrays)
+            return self.executor.submit(train, block, arrays)
         except BrokenExecutor:
+            if not self.has_processes:
+                raise
             self._replace(self.executor)
-            return self.executor.submit(train_in_process, block, arrays)
+            return self.executor.submit(train, block, arrays)
 
     def _cancel(self, running: set[Any]) -> None:
         # A process pool has them all in its queue, where none can be cancelled. One cancelled on
         # the way there would keep the pool from its end, should it break (Python 3.11).
-        if not isinstance(self.executor, ProcessPoolExecutor):
+        if not self.has_processes:
             super()._cancel(running)
 
     def _replace(self, broken: Any) -> None:

@@ -34,9 +34,7 @@ ARGUMENTS: dict[Planner, Callable[[Layout], list[Argument]]] = {
 
 MOST_PRODUCTS = 1024
 # Kernels by the module that has their makers; of those above the arguments, below dtypes alone.
-_WITHOUT_DTYPE = {
-    **{"product": "products.product_walk", "gather": "steps.rows", "move": "steps.rows"}
-}
+_WITHOUT_DTYPE = {"product": "products.product_walk", "gather": "steps.rows", "move": "steps.rows"}
 _BY_DTYPE = {
     **{"sparse": "products.sparse_walk", "find": "steps.zeros", "watch": "steps.zeros"},
     **{"loss": "steps.step_loss", "argmax": "steps.step_loss", "softmax": "steps.heads"},
