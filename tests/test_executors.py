@@ -70,6 +70,7 @@ def cluster(tmp_path_factory):
     paths = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "tests"), os.environ.get("PYTHONPATH")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     common = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--no-dashboard"]
+    common += ["--dashboard-address", ":0"]  # of the server that tells its state, in any case
     worker = ["worker", *common, "--nthreads", "1", "--no-nanny", "--local-directory", str(folder)]
     processes = []
     try:

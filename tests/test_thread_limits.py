@@ -82,7 +82,7 @@ def test_a_dask_workers_tasks_take_no_more_threads_than_it_has(monkeypatch):
     monkeypatch.setattr(fastmlp.threads, "_num_threads", None)
     monkeypatch.setattr(thread_limits, "_of_process", lambda: thread_limits.Limit(3, "cores"))
     cluster = {"n_workers": 1, "threads_per_worker": 2, "processes": False}
-    with LocalCluster(**cluster, dashboard_address=None) as made, Client(made) as client:
+    with LocalCluster(**cluster, dashboard_address=":0") as made, Client(made) as client:
         inside = client.submit(lambda: (fastmlp.get_num_threads(), thread_limits.default_limit()))
         assert inside.result() == (2, (2, "the Dask worker's nthreads"))
         assert fastmlp.get_num_threads() == 3  # outside of its tasks
